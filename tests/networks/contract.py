@@ -1,0 +1,227 @@
+"""What every XAttnRes network promises. A network's test file gives its class, its MONAI class and a table of cases."""
+
+from __future__ import annotations
+
+import copy
+import io
+import itertools
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import nn
+
+from xattnres_monai import CrossStageAttention
+
+
+@dataclass(frozen=True)
+class Case:
+    """Constructor arguments without ``xattnres``, sizes the network takes, and sizes it does not with the multiple."""
+
+    arguments: dict[str, Any]
+    sizes: tuple[tuple[int, ...], ...]
+    refused: tuple[tuple[int, ...], ...]
+    multiple: tuple[int, ...]
+
+
+VARIANTS = [
+    {"query": query, "fusion": fusion, "skip_connections": skips}
+    for query, fusion, skips in itertools.product(("static", "spatial"), ("replace", "residual"), (True, False))
+]
+PARTIAL = [
+    {"stages": stages, "skip_connections": skips}
+    for stages, skips in itertools.product(("encoder", "decoder", "none"), (True, False))
+]
+
+
+def awaken(network: nn.Module) -> nn.Module:
+    """Random values for what starts at zero (queries, γ), so that a test sees the whole mechanism."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in network.xattnres.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+    return network
+
+
+class NetworkContract:
+    """Inherit, set the three class attributes, and add what is special to the network."""
+
+    network_class: ClassVar[type[nn.Module]]
+    monai_class: ClassVar[type[nn.Module]]
+    cases: ClassVar[dict[str, Case]]
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        if "case" in metafunc.fixturenames:
+            metafunc.parametrize("case", self.cases.values(), ids=self.cases.keys())
+        if "export_case" in metafunc.fixturenames:  # compiling and exporting take seconds: the first 2D and 3D case do
+            firsts = {case.arguments["spatial_dims"]: case for case in reversed(self.cases.values())}
+            metafunc.parametrize("export_case", firsts.values(), ids=[f"{dims}d" for dims in firsts])
+        if "variant" in metafunc.fixturenames:
+            metafunc.parametrize("variant", VARIANTS, ids=lambda variant: "-".join(map(str, variant.values())))
+
+    def build(self, case: Case, **options: Any) -> nn.Module:
+        torch.manual_seed(0)
+        return awaken(self.network_class(**case.arguments, xattnres=options))
+
+    def image(self, case: Case, size: tuple[int, ...] | None = None, batch: int = 2) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(1)
+        return torch.rand(batch, case.arguments["in_channels"], *(size or case.sizes[0]), generator=generator)
+
+    # --- the plain network is inside --------------------------------------------------------------------------------
+
+    def test_without_stages_it_is_the_monai_network_bit_for_bit(self, case: Case):
+        plain = self.monai_class(**case.arguments)
+        network = self.network_class(**case.arguments, xattnres={"stages": "none"})
+        network.load_state_dict(plain.state_dict(), strict=True)
+        for size in case.sizes:
+            for mode in (True, False):
+                plain.train(mode)
+                network.train(mode)
+                expected, got = plain(self.image(case, size)), network(self.image(case, size))
+                assert torch.equal(got, expected)
+
+    def test_backbone_parameters_keep_their_names(self, case: Case, variant: dict[str, Any]):
+        plain = {name: tensor.shape for name, tensor in self.monai_class(**case.arguments).state_dict().items()}
+        ours = {name: tensor.shape for name, tensor in self.build(case, **variant).state_dict().items()}
+        backbone = {name: shape for name, shape in ours.items() if not name.startswith("xattnres.")}
+        assert list(backbone) == list(plain)
+        if variant["skip_connections"]:
+            assert backbone == plain
+
+    def test_a_warm_started_residual_network_is_the_monai_network_bit_for_bit(self, case: Case):
+        plain = self.monai_class(**case.arguments).eval()
+        network = self.network_class(**case.arguments, xattnres={"fusion": "residual"}).eval()
+        report = network.load_state_dict(plain.state_dict(), strict=False)
+        assert not report.unexpected_keys and all(name.startswith("xattnres.") for name in report.missing_keys)
+        assert torch.equal(network(self.image(case)), plain(self.image(case)))
+
+    # --- forward and backward ---------------------------------------------------------------------------------------
+
+    def test_takes_every_size_that_monai_takes(self, case: Case, variant: dict[str, Any]):
+        plain, network = self.monai_class(**case.arguments).eval(), self.build(case, **variant).eval()
+        for size in case.sizes:
+            assert network(self.image(case, size)).shape == plain(self.image(case, size)).shape
+
+    def test_names_the_size_and_the_multiple_of_what_it_cannot_take(self, case: Case):
+        for size in case.refused:
+            with pytest.raises((RuntimeError, ValueError)):  # MONAI's class cannot take it either
+                self.monai_class(**case.arguments)(self.image(case, size))
+            with pytest.raises(ValueError) as caught:
+                self.build(case)(self.image(case, size))
+            message = str(caught.value)
+            assert str(size) in message and str(case.multiple) in message and "\n" not in message
+
+    def test_refuses_wrong_axes_and_channels_in_one_line(self, case: Case):
+        network, image = self.build(case), self.image(case)
+        for wrong, words in ((image[0], "axes, expected"), (torch.cat([image, image], 1), "channels, expected")):
+            with pytest.raises(ValueError, match=words) as caught:
+                network(wrong)
+            assert "\n" not in str(caught.value) and str(tuple(wrong.shape)) in str(caught.value)
+
+    def test_every_parameter_gets_a_gradient(self, case: Case, variant: dict[str, Any]):
+        network = self.build(case, **variant)
+        network(self.image(case)).square().mean().backward()
+        without = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
+        assert not [name for name in without if name not in self.silent_parameters(network)]
+
+    def silent_parameters(self, network: nn.Module) -> set[str]:
+        """Biases before a normalisation that removes the mean: their gradient is zero, or rounding noise."""
+        return {name for name, _ in network.named_parameters() if name.endswith("conv.bias")}
+
+    def test_recompute_changes_nothing_but_memory(self, case: Case):
+        gradients = []
+        for recompute in (False, True):
+            network = self.build(case, recompute=recompute)
+            network(self.image(case)).square().mean().backward()
+            gradients.append([parameter.grad for parameter in network.parameters()])
+        assert all(torch.equal(kept, again) for kept, again in zip(*gradients, strict=True))
+
+    @pytest.mark.parametrize("options", PARTIAL, ids=lambda options: "-".join(map(str, options.values())))
+    def test_stages_that_do_not_aggregate_have_no_parameters(self, case: Case, options: dict[str, Any]):
+        network = self.build(case, **options)
+        network(self.image(case)).sum().backward()
+        later = list(network.xattnres)[2:]  # the first stage has no history, the second nothing to choose from
+        aggregating = [name for name, module in network.xattnres.items() if list(module.parameters())]
+        assert aggregating == [name for name in later if options["stages"] == self.part(name)]
+
+    def part(self, stage: str) -> str:
+        return "decoder" if stage.startswith("decoder") else "encoder"
+
+    def test_autocast_in_bfloat16_is_finite(self, case: Case, variant: dict[str, Any]):
+        network = self.build(case, **variant)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            result = network(self.image(case) * 1000)
+        result.float().mean().backward()
+        assert torch.isfinite(result).all()
+        assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
+
+    def test_accepts_dropout(self, case: Case):
+        network = self.network_class(**{**case.arguments, self.dropout_argument: 0.5})
+        network.train()
+        image = self.image(case)
+        assert not torch.equal(network(image), network(image))
+
+    dropout_argument: ClassVar[str] = "dropout"
+
+    def test_copies_and_state_dicts_carry_everything(self, case: Case, variant: dict[str, Any]):
+        network = self.build(case, **variant).eval()
+        buffer = io.BytesIO()
+        torch.save(network.state_dict(), buffer)
+        buffer.seek(0)
+        other = self.network_class(**case.arguments, xattnres=variant).eval()
+        other.load_state_dict(torch.load(buffer, weights_only=True), strict=True)
+        expected = network(self.image(case))
+        assert torch.equal(other(self.image(case)), expected)
+        assert torch.equal(copy.deepcopy(network)(self.image(case)), expected)
+
+    # --- maps -------------------------------------------------------------------------------------------------------
+
+    def test_attention_maps_are_shares_on_the_stage_grid(self, case: Case, variant: dict[str, Any]):
+        network = self.build(case, **variant).eval()
+        inputs: dict[str, torch.Tensor] = {}
+        for name, module in network.xattnres.items():
+            module.register_forward_hook(lambda _, given, __, name=name: inputs.__setitem__(name, given[0]))
+        maps = network.attention_maps(self.image(case))
+        aggregating = [name for name, module in network.xattnres.items() if isinstance(module, CrossStageAttention)]
+        assert list(maps) == aggregating and len(maps) == len(network.xattnres) - 2
+        for index, (name, weights) in enumerate(maps.items(), start=2):
+            assert weights.shape == (2, index, *inputs[name].shape[2:])
+            torch.testing.assert_close(weights.sum(1), torch.ones_like(weights[:, 0]))
+
+    def test_a_new_network_attends_uniformly(self, case: Case):
+        network = self.network_class(**case.arguments)
+        for weights in network.attention_maps(self.image(case)).values():
+            torch.testing.assert_close(weights, torch.full_like(weights, 1 / weights.shape[1]))
+
+    # --- deployment -------------------------------------------------------------------------------------------------
+
+    scriptable: ClassVar[bool] = True
+
+    def test_torchscript_agrees_with_eager(self, case: Case, variant: dict[str, Any]):
+        network, image = self.build(case, **variant).eval(), self.image(case)
+        exported = torch.jit.script(network) if self.scriptable else torch.jit.trace(network, image)
+        buffer = io.BytesIO()
+        torch.jit.save(exported, buffer)
+        buffer.seek(0)
+        torch.testing.assert_close(torch.jit.load(buffer)(image), network(image), atol=1e-4, rtol=1e-4)
+
+    @pytest.mark.parametrize("options", VARIANTS[::3], ids=lambda options: "-".join(map(str, options.values())))
+    def test_onnx_agrees_with_eager_at_another_batch_size(self, export_case: Case, options: dict[str, Any], tmp_path):
+        onnxruntime = pytest.importorskip("onnxruntime")
+        network, image = self.build(export_case, **options).eval(), self.image(export_case)
+        batch = {"x": {0: torch.export.Dim("batch", min=1, max=64)}}
+        path = tmp_path / "network.onnx"
+        torch.onnx.export(network, (image,), path, dynamo=True, dynamic_shapes=batch, verbose=False)
+        session = onnxruntime.InferenceSession(path)
+        for count in (1, 3):
+            given = self.image(export_case, batch=count)
+            (got,) = session.run(None, {session.get_inputs()[0].name: given.numpy()})
+            torch.testing.assert_close(torch.from_numpy(got), network(given), atol=1e-4, rtol=1e-4)
+
+    @pytest.mark.parametrize("options", VARIANTS[::3], ids=lambda options: "-".join(map(str, options.values())))
+    def test_torch_compile_agrees_with_eager(self, export_case: Case, options: dict[str, Any]):
+        torch._dynamo.reset()
+        network, image = self.build(export_case, **options).eval(), self.image(export_case)
+        compiled = torch.compile(network, fullgraph=True)
+        torch.testing.assert_close(compiled(image), network(image), atol=1e-4, rtol=1e-4)

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from tests.reference import cross_stage_attention
+from xattnres_monai import (
+    CrossStageAttention,
+    FeatureHistory,
+    Stage,
+    XAttnResOptions,
+    attention_maps,
+    cross_stage_attentions,
+)
+
+# widths and sizes of the stage outputs, the current feature last
+CASES = {
+    "two sources": ([4, 6], [(8, 8), (4, 4)]),
+    "encoder": ([3, 5, 7], [(16, 12), (8, 6), (4, 3)]),
+    "decoder": ([4, 8, 16, 8], [(16, 16), (8, 8), (4, 4), (8, 8)]),
+    "odd sizes": ([4, 8, 6, 5], [(15, 13), (8, 7), (4, 4), (8, 7)]),
+    "narrow": ([1, 2, 2], [(6, 6), (3, 3), (6, 6)]),
+    "finer along one axis, coarser along the other": ([4, 3], [(16, 4), (8, 8)]),
+    "one voxel": ([4, 8, 3], [(5, 5), (1, 1), (1, 1)]),
+    "volume": ([4, 8, 16, 8], [(12, 8, 16), (6, 4, 8), (3, 2, 4), (6, 4, 8)]),
+    "odd volume": ([3, 6, 5], [(7, 9, 5), (4, 5, 3), (7, 9, 5)]),
+    "anisotropic volume": ([4, 8, 4], [(4, 16, 16), (4, 8, 8), (2, 4, 4)]),
+    "deep": ([2, 3, 4, 5, 6, 5, 4, 3], [(32, 32), (16, 16), (8, 8), (4, 4), (2, 2), (4, 4), (8, 8), (16, 16)]),
+}
+OPTIONS = [
+    {"query": query, "fusion": fusion, "recompute": recompute}
+    for query, fusion, recompute in itertools.product(("static", "spatial"), ("replace", "residual"), (False, True))
+]
+
+
+def _build(widths, sizes, options, batch=2, dtype=torch.float32):
+    """Stage outputs and a module with random parameters: zero ones would hide half of the formula."""
+    torch.manual_seed(0)
+    module = CrossStageAttention(len(sizes[0]), widths[-1], widths[:-1], options).to(dtype)
+    for parameter in module.parameters():
+        nn.init.normal_(parameter)
+    outputs = [torch.randn(batch, width, *size, dtype=dtype, requires_grad=True) for width, size in zip(widths, sizes)]
+    return module, outputs
+
+
+def _attend(module, outputs):
+    history = FeatureHistory()
+    for output in outputs:
+        history.append(output)
+    return module(outputs[-1], history)
+
+
+def _results(function, module, outputs):
+    """Output, and gradients of a fixed linear functional of it by inputs and parameters."""
+    result = function(module, outputs)
+    direction = torch.randn(result.shape, generator=torch.Generator().manual_seed(1), dtype=result.dtype)
+    return [result, *torch.autograd.grad(result, [*outputs, *module.parameters()], direction)]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(map(str, options.values())))
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("widths, sizes", CASES.values(), ids=CASES.keys())
+def test_equals_the_straightforward_form_forward_and_backward(widths, sizes, batch, options):
+    module, outputs = _build(widths, sizes, options, batch)
+    expected = _results(cross_stage_attention, module, outputs)
+    for got, wanted in zip(_results(_attend, module, outputs), expected, strict=True):
+        # gradients of parameters are sums over all voxels: the bound is relative to the largest entry
+        bound = 1e-5 * max(1.0, wanted.abs().max().item())
+        torch.testing.assert_close(got, wanted, atol=bound, rtol=0)
+
+
+@pytest.mark.parametrize("options", OPTIONS[::2], ids=lambda options: "-".join(map(str, options.values())))
+def test_gradcheck(options):
+    module, outputs = _build([2, 3, 2], [(5, 4), (3, 2), (5, 4)], options, batch=1, dtype=torch.float64)
+    parameters = list(module.parameters())
+    assert torch.autograd.gradcheck(lambda *tensors: _attend(module, list(tensors[:3])), (*outputs, *parameters))
+
+
+def test_a_new_stage_weights_its_sources_equally():
+    _, outputs = _build(*CASES["decoder"], {})
+    module = CrossStageAttention(2, 8, [4, 8, 16])
+    history = FeatureHistory()
+    for output in outputs:
+        history.append(output)
+    torch.testing.assert_close(module.weights(outputs[-1], history), torch.full((2, 4, 8, 8), 0.25))
+
+
+def test_a_new_residual_stage_hands_the_current_feature_on_bit_for_bit():
+    _, outputs = _build(*CASES["decoder"], {})
+    assert torch.equal(_attend(CrossStageAttention(2, 8, [4, 8, 16], {"fusion": "residual"}), outputs), outputs[-1])
+
+
+def test_recompute_keeps_no_aligned_source(monkeypatch):
+    kept = {}
+    for recompute in (False, True):
+        module, outputs = _build(*CASES["deep"], {"recompute": recompute})
+        shapes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, s=shapes: s.append(t.shape) or t, lambda t: t):
+            _attend(module, outputs)
+        kept[recompute] = sum(shape.numel() for shape in shapes)
+    assert kept[True] < kept[False] / 2
+
+
+def test_a_history_without_the_current_feature_is_refused():
+    module = CrossStageAttention(2, 8, [4, 8])
+    with pytest.raises(ValueError, match=r"history of 0 stage outputs, expected at least 3.*append"):
+        module(torch.rand(1, 8, 4, 4), FeatureHistory())
+
+
+def test_stages_select_who_aggregates():
+    stages = [Stage("a", 4, "encoder"), Stage("b", 8, "encoder"), Stage("c", 16, "encoder"), Stage("d", 8, "decoder")]
+
+    def aggregating(selection):
+        attentions = cross_stage_attentions(2, stages, {"stages": selection})
+        assert list(attentions) == ["a", "b", "c", "d"]
+        return [name for name, module in attentions.items() if isinstance(module, CrossStageAttention)]
+
+    assert aggregating("all") == ["c", "d"]
+    assert aggregating("encoder") == ["c"]
+    assert aggregating("decoder") == ["d"]
+    assert aggregating("none") == []
+
+
+def test_maps_of_a_network_of_ones_own():
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stages = nn.ModuleList(nn.Conv2d(i, o, 3, 2, 1) for i, o in [(1, 4), (4, 8), (8, 8)])
+            self.last = CrossStageAttention(2, 8, [4])
+
+        def forward(self, x):
+            history = FeatureHistory()
+            for stage in self.stages[:2]:
+                x = stage(x)
+                history.append(x)
+            return self.stages[2](self.last(x, history))
+
+    maps = attention_maps(Network(), torch.rand(1, 1, 16, 16))
+    assert {name: tuple(weights.shape) for name, weights in maps.items()} == {"last": (1, 2, 4, 4)}
+
+
+@pytest.mark.parametrize(
+    "options, error, message",
+    [
+        ({"stage": "all"}, ValueError, r"unknown option 'stage', expected one of .*; did you mean 'stages'\?"),
+        ({"fusion": "replase"}, ValueError, r"option 'fusion': got 'replase', expected .*; did you mean 'replace'\?"),
+        ({"skip_connections": "yes"}, ValueError, r"option 'skip_connections': got 'yes', expected one of True, False"),
+        ({"recompute": 1}, ValueError, r"option 'recompute': got 1, expected one of True, False"),
+        ({"query": None}, ValueError, r"option 'query': got None, expected one of 'static', 'spatial'"),
+        ("decoder", TypeError, r"got 'decoder', expected a mapping"),
+    ],
+)
+def test_bad_options_are_one_line_that_helps(options, error, message):
+    with pytest.raises(error, match=message) as caught:
+        XAttnResOptions.of(options)
+    assert "\n" not in str(caught.value)
+
+
+def test_options_from_nothing_a_mapping_or_options():
+    assert XAttnResOptions.of(None) == XAttnResOptions()
+    assert XAttnResOptions.of({"query": "spatial"}) == XAttnResOptions(query="spatial")
+    assert XAttnResOptions.of(XAttnResOptions(stages="none")).stages == "none"

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tests.reference import resample
+from xattnres_monai import FeatureHistory
+
+
+def _history(*sizes: tuple[int, ...]) -> FeatureHistory:
+    history = FeatureHistory()
+    for size in sizes:
+        history.append(torch.randn(2, 3, *size))
+    return history
+
+
+def test_keeps_the_order_and_the_features_themselves():
+    features = [torch.rand(1, 2, 4, 4), torch.rand(1, 4, 2, 2)]
+    history = FeatureHistory()
+    for feature in features:
+        history.append(feature)
+    assert len(history) == 2
+    assert history.feature(0) is features[0] and history.feature(1) is features[1]
+
+
+@pytest.mark.parametrize(
+    "size, grid",
+    [
+        ((16, 16), (8, 8)),
+        ((16, 16), (4, 4)),
+        ((16, 12), (4, 12)),
+        ((9, 6), (3, 2)),
+        ((15, 13), (8, 7)),
+        ((15, 13), (4, 4)),
+        ((12, 8, 20), (3, 4, 5)),
+        ((7, 9, 11), (2, 3, 1)),
+    ],
+)
+def test_pools_to_the_grid_as_the_reference_does(size, grid):
+    history = _history(size)
+    torch.testing.assert_close(history.pooled(0, list(grid)), resample(history.feature(0), grid))
+
+
+def test_factor_two_equals_linear_interpolation():
+    history = _history((8, 12, 6))
+    linear = F.interpolate(history.feature(0), size=(4, 6, 3), mode="trilinear", align_corners=False)
+    torch.testing.assert_close(history.pooled(0, [4, 6, 3]), linear)
+
+
+def test_an_axis_that_is_coarser_stays():
+    assert _history((16, 4)).pooled(0, [8, 8]).shape[2:] == (8, 4)
+
+
+def test_a_source_on_the_grid_is_not_copied():
+    history = _history((8, 8))
+    assert history.pooled(0, [8, 8]) is history.feature(0)
+
+
+def test_every_level_is_made_once(monkeypatch):
+    made = []
+    original = F.avg_pool2d
+    monkeypatch.setattr(F, "avg_pool2d", lambda *args: made.append(args[1]) or original(*args))
+    history = _history((32, 32))
+    deep = history.pooled(0, [4, 4])
+    assert made == [[2, 2]] * 3  # 16, 8, 4
+    assert history.pooled(0, [4, 4]) is deep
+    assert history.pooled(0, [16, 16]).shape[2:] == (16, 16)
+    assert len(made) == 3

@@ -1,0 +1,20 @@
+"""Command line: ``python -m xattnres_monai COMMAND``; ``--help`` after any command tells its arguments."""
+
+from __future__ import annotations
+
+import sys
+
+import fire
+
+from xattnres_monai.bundles import Bundles
+
+
+def main() -> None:
+    try:
+        fire.Fire({"bundles": Bundles}, name="xattnres_monai")
+    except (OSError, ValueError, RuntimeError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

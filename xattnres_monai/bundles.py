@@ -1,0 +1,111 @@
+"""The zoo's bundles: rendered from templates and one ``bundle.yaml`` each.
+
+MONAI's tools read ``train.json`` or ``inference.json`` alone, so a bundle has to be whole by itself. What bundles share
+lies in ``bundles/templates`` and is composed ahead of time with the merge rules of MONAI's ``ConfigParser``: a key sets
+an id, ``a#b`` a nested one, and ``+a`` extends a list or dictionary. ``bundle.yaml`` gives the facts, in sections:
+``common`` goes into train.json and inference.json; ``train``, ``evaluate``, ``inference`` and ``metadata`` go into the
+file of that name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import yaml
+from monai.bundle import ConfigParser
+from monai.bundle.utils import merge_kv
+
+__all__ = ["Bundles"]
+
+SECTIONS = ("common", "train", "evaluate", "inference", "metadata")
+
+
+class Bundles:
+    """Render, check and list the bundles of a zoo.
+
+    Args:
+        zoo: folder of the bundles and of ``templates``; by default the one beside the installed package's source.
+    """
+
+    def __init__(self, zoo: str | Path | None = None) -> None:
+        self.zoo = Path(__file__).parents[1] / "bundles" if zoo is None else Path(zoo)
+        if not (self.zoo / "templates").is_dir():
+            raise FileNotFoundError(
+                f"{self.zoo} has no folder templates, expected the zoo of a clone of xattnres-monai; give it with --zoo"
+            )
+
+    def render(self) -> str:
+        """Write the files of every bundle that its ``bundle.yaml`` and the templates determine."""
+        files = self._files()
+        stale = [path for path, text in files.items() if _text(path) != text]
+        for path in stale:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(files[path])
+        return "\n".join([*(f"rendered {path}" for path in stale), f"{len(files) - len(stale)} files were fresh"])
+
+    def check(self) -> str:
+        """Raise a ``ValueError`` that names every rendered file that differs from what ``render`` would write."""
+        files = self._files()
+        stale = [str(path) for path, text in files.items() if _text(path) != text]
+        if stale:
+            raise ValueError(f"{len(stale)} files are stale: {', '.join(stale)}; run `python -m xattnres_monai bundles render`")
+        return f"{len(files)} files are fresh"
+
+    def list(self) -> str:
+        """A table of the bundles: name, what it segments, modality, network, weights."""
+        rows = [("bundle", "data", "modality", "network", "weights")]
+        for folder in self._folders():
+            metadata = json.loads((folder / "configs" / "metadata.json").read_text())
+            network = json.loads((folder / "configs" / "train.json").read_text())["network_def"]["_target_"]
+            weights = "models/model.pt" if (folder / "models" / "model.pt").exists() else "not trained here"
+            modality = metadata["network_data_format"]["inputs"]["image"]["modality"]
+            rows.append((folder.name, metadata["name"], modality, network.rpartition(".")[2], weights))
+        widths = [max(map(len, column)) for column in zip(*rows)]
+        return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
+
+    def _folders(self) -> list[Path]:
+        return sorted(path.parent for path in self.zoo.glob("*/bundle.yaml"))
+
+    def _files(self) -> dict[Path, str]:
+        files: dict[Path, str] = {}
+        for folder in self._folders():
+            for name, config in self._configs(folder).items():
+                files[folder / "configs" / f"{name}.json"] = json.dumps(config, indent=4) + "\n"
+            files[folder / "configs" / "logging.conf"] = (self.zoo / "templates" / "logging.conf").read_text()
+            files[folder / "LICENSE"] = (self.zoo.parent / "LICENSE").read_text()
+        return files
+
+    def _configs(self, folder: Path) -> dict[str, dict[str, Any]]:
+        facts = yaml.safe_load((folder / "bundle.yaml").read_text())
+        if set(facts) - set(SECTIONS):
+            raise ValueError(f"{folder / 'bundle.yaml'} has sections {sorted(facts)}, expected only {', '.join(SECTIONS)}")
+        common, train, evaluate, inference, metadata = (facts.get(section, {}) for section in SECTIONS)
+        template = {name: self.zoo / "templates" / f"{name}.json" for name in SECTIONS}
+        shared = _merge(_load(template["common"]), common)
+        return {
+            "train": _merge(shared, _load(template["train"]), train),
+            "evaluate": _merge(_load(template["evaluate"]), evaluate),
+            "inference": _merge(shared, _load(template["inference"]), inference),
+            # MONAI's tools read metadata as plain JSON: its references to facts are resolved here
+            "metadata": ConfigParser({**_merge(shared, metadata), "_": _load(template["metadata"])}).get_parsed_content("_"),
+        }
+
+
+def _load(path: Path) -> dict[str, Any]:
+    return ConfigParser.load_config_file(path)
+
+
+def _merge(base: dict[str, Any], *layers: Mapping[str, Any]) -> dict[str, Any]:
+    parser = ConfigParser(deepcopy(base))
+    for layer in layers:
+        for key, value in layer.items():
+            merge_kv(parser, key, value)
+    return {key: value for key, value in parser.get().items() if key != ConfigParser.meta_key}
+
+
+def _text(path: Path) -> str | None:
+    return path.read_text() if path.exists() else None

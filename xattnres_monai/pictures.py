@@ -1,0 +1,131 @@
+"""Overlay pictures: a segmentation over its image, with the label's outline, in three planes."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from monai.transforms import MapTransform
+from numpy.typing import NDArray
+
+__all__ = ["SaveOverlayd", "overlay"]
+
+Plane = tuple[str, str, str, NDArray[Any], NDArray[Any], NDArray[Any] | None, float]
+COLOURS = colormaps["tab10"].colors
+
+
+def overlay(
+    image: NDArray[Any],
+    segmentation: NDArray[Any],
+    label: NDArray[Any] | None = None,
+    spacing: Sequence[float] | None = None,
+    class_names: Mapping[int, str] | None = None,
+    title: str = "",
+) -> Figure:
+    """Draw a case: the segmentation filled, the label outlined.
+
+    Args:
+        image: grey values ``(*S)`` in 2D or 3D, axes in RAS order (x to the patient's right-to-left, y to anterior, z up).
+        segmentation: class of every voxel, ``(*S)``.
+        label: true class of every voxel, ``(*S)``, or ``None``.
+        spacing: voxel size in mm, one per axis; 1 where not given.
+        class_names: names of the classes above 0, for the legend.
+        title: over the picture.
+
+    Returns:
+        A figure with one panel in 2D, and in 3D with the three planes through the segmented voxels' largest sections.
+    """
+    names = dict(class_names or {value: f"class {value}" for value in range(1, int(segmentation.max()) + 1)})
+    colours = ListedColormap([COLOURS[(value - 1) % len(COLOURS)] for value in range(1, max(names, default=1) + 1)])
+    cuts = _cuts(segmentation if segmentation.any() or label is None else label)
+    figure = Figure(figsize=(4 * len(cuts), 4.6), facecolor="white", layout="constrained")
+    window = np.percentile(image, (0.5, 99.5))
+    for panel, (plane, axis, index) in zip(figure.subplots(1, len(cuts), squeeze=False)[0], cuts):
+        cut = [np.take(volume, index, axis).T if axis is not None else volume.T for volume in (image, segmentation)]
+        sizes = [size for number, size in enumerate(spacing or [1.0] * image.ndim) if number != axis]
+        panel.imshow(cut[0], cmap="gray", vmin=window[0], vmax=window[1], origin="lower", aspect=sizes[1] / sizes[0])
+        filled = np.ma.masked_equal(cut[1], 0)
+        panel.imshow(filled, cmap=colours, vmin=0.5, vmax=len(colours.colors) + 0.5, alpha=0.45, origin="lower",
+                     aspect=sizes[1] / sizes[0], interpolation="nearest")  # fmt: skip
+        if label is not None:
+            _outline(panel, np.take(label, index, axis).T if axis is not None else label.T, names, colours)
+        panel.set_title(plane, fontsize=10)
+        panel.set_axis_off()
+    patches: list[Any] = [Patch(color=colours(value - 1), alpha=0.6, label=name) for value, name in names.items()]
+    if label is not None:
+        patches.append(Line2D([], [], color="black", linewidth=1, label="outline: reference label"))
+    figure.legend(handles=patches, loc="outside lower center", ncols=4, frameon=False)
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def _cuts(classes: NDArray[Any]) -> list[tuple[str, int | None, int]]:
+    """Name, axis and index of the sections that show most of the classes."""
+    if classes.ndim == 2:
+        return [("", None, 0)]
+    cuts: list[tuple[str, int | None, int]] = []
+    for axis, plane in ((2, "axial"), (1, "coronal"), (0, "sagittal")):
+        others = tuple(other for other in range(3) if other != axis)
+        area = np.count_nonzero(classes, axis=others)
+        cuts.append((plane, axis, int(area.argmax()) if area.any() else classes.shape[axis] // 2))
+    return cuts
+
+
+def _outline(panel: Any, label: NDArray[Any], names: Mapping[int, str], colours: ListedColormap) -> None:
+    for value in names:
+        inside = label == value
+        if inside.any() and not inside.all():
+            panel.contour(inside, levels=[0.5], colors=[colours(value - 1)], linewidths=1.2)
+
+
+class SaveOverlayd(MapTransform):
+    """Write an overlay of every case into ``output_dir/<case>.png``: a MONAI post-transform that changes nothing.
+
+    Args:
+        keys: of the segmentation (one channel of classes).
+        image_key: of the image whose first channel is shown.
+        label_key: of the label (one channel of classes); a case without one is drawn without outline.
+        output_dir: folder of the pictures.
+        class_names: names of the classes by their values.
+        caption: a line over every picture, after the name of the case.
+    """
+
+    def __init__(
+        self,
+        keys: str,
+        output_dir: str,
+        class_names: Mapping[Any, str],
+        image_key: str = "image",
+        label_key: str = "label",
+        caption: str = "",
+    ) -> None:
+        super().__init__(keys)
+        self.output_dir = Path(output_dir)
+        self.class_names = {int(value): name for value, name in class_names.items() if int(value) > 0}
+        self.image_key = image_key
+        self.label_key = label_key
+        self.caption = caption
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        image = data[self.image_key]
+        name = Path(str(image.meta["filename_or_obj"])).name.removesuffix(".gz").removesuffix(".nii")
+        label = data.get(self.label_key)
+        for key in self.key_iterator(data):
+            figure = overlay(
+                image[0].cpu().numpy(),
+                data[key][0].cpu().numpy(),
+                None if label is None else label[0].cpu().numpy(),
+                spacing=image.pixdim.tolist()[: image.ndim - 1],
+                class_names=self.class_names,
+                title=f"{name}  {self.caption}".strip(),
+            )
+            self.output_dir.mkdir(parents=True, exist_ok=True)
+            figure.savefig(self.output_dir / f"{name}.png", dpi=110)
+        return dict(data)
