@@ -17,7 +17,7 @@ demo: $(VENV)/.demo  ## train, evaluate and infer on simulated brain MRI, offlin
 	$(BUNDLE) --config_file $(DEMO)/configs/train.json
 	$(BUNDLE) --config_file "['$(DEMO)/configs/train.json','$(DEMO)/configs/evaluate.json']" --checkpoint $(DEMO)/output/checkpoints/model.pt
 	$(BUNDLE) --config_file $(DEMO)/configs/inference.json --checkpoint $(DEMO)/output/checkpoints/model.pt
-	$(BIN)/python -m xattnres_monai bundles report $(DEMO)
+	$(BIN)/python -m xattnres_monai report $(DEMO)/output
 
 test: $(VENV)/.dev lint  ## the fast suite with its coverage
 	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --cov --cov-report term

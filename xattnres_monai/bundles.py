@@ -10,7 +10,7 @@ file of that name.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,9 @@ class Bundles:
         files = self._files()
         stale = [str(path) for path, text in files.items() if _text(path) != text]
         if stale:
-            raise ValueError(f"{len(stale)} files are stale: {', '.join(stale)}; run `python -m xattnres_monai bundles render`")
+            raise ValueError(
+                f"{len(stale)} files are stale: {', '.join(stale)}; run `python -m xattnres_monai bundles render`"
+            )
         return f"{len(files)} files are fresh"
 
     def list(self) -> str:
@@ -67,7 +69,7 @@ class Bundles:
         widths = [max(map(len, column)) for column in zip(*rows)]
         return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
 
-    def _folders(self) -> list[Path]:
+    def _folders(self) -> Sequence[Path]:
         return sorted(path.parent for path in self.zoo.glob("*/bundle.yaml"))
 
     def _files(self) -> dict[Path, str]:
@@ -82,7 +84,9 @@ class Bundles:
     def _configs(self, folder: Path) -> dict[str, dict[str, Any]]:
         facts = yaml.safe_load((folder / "bundle.yaml").read_text())
         if set(facts) - set(SECTIONS):
-            raise ValueError(f"{folder / 'bundle.yaml'} has sections {sorted(facts)}, expected only {', '.join(SECTIONS)}")
+            raise ValueError(
+                f"{folder / 'bundle.yaml'} has sections {sorted(facts)}, expected only {', '.join(SECTIONS)}"
+            )
         common, train, evaluate, inference, metadata = (facts.get(section, {}) for section in SECTIONS)
         template = {name: self.zoo / "templates" / f"{name}.json" for name in SECTIONS}
         shared = _merge(_load(template["common"]), common)
@@ -91,7 +95,9 @@ class Bundles:
             "evaluate": _merge(_load(template["evaluate"]), evaluate),
             "inference": _merge(shared, _load(template["inference"]), inference),
             # MONAI's tools read metadata as plain JSON: its references to facts are resolved here
-            "metadata": ConfigParser({**_merge(shared, metadata), "_": _load(template["metadata"])}).get_parsed_content("_"),
+            "metadata": ConfigParser({**_merge(shared, metadata), "_": _load(template["metadata"])}).get_parsed_content(
+                "_"
+            ),
         }
 
 
@@ -103,6 +109,10 @@ def _merge(base: dict[str, Any], *layers: Mapping[str, Any]) -> dict[str, Any]:
     parser = ConfigParser(deepcopy(base))
     for layer in layers:
         for key, value in layer.items():
+            if key.startswith("+") and key[1:] not in parser:
+                raise ValueError(
+                    f"{key} is to extend {key[1:]}, which the template does not have; set it without the +"
+                )
             merge_kv(parser, key, value)
     return {key: value for key, value in parser.get().items() if key != ConfigParser.meta_key}
 

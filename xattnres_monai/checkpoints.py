@@ -21,8 +21,8 @@ class ResumableCheckpoint:
 
     After every epoch ``last.pt`` gets the state of network, optimizer, scheduler, trainer and the best metric so far;
     when a run starts and finds one, it goes on from there. When a validation is the best so far (by the evaluator's key
-    metric), ``model.pt`` gets the network's state dict alone: the form that MONAI Label, ``monai.bundle ckpt_export`` and
-    ``CheckpointLoader`` read. Files are replaced whole or not at all.
+    metric), ``model.pt`` gets the network's state dict alone: the form that MONAI Label, ``ckpt_export`` of
+    ``monai.bundle`` and ``CheckpointLoader`` read. Files are replaced whole or not at all.
 
     Args:
         directory: folder of both files; made when the first is written.
@@ -78,7 +78,10 @@ class ResumableCheckpoint:
 
     def _save_last(self, trainer: Engine) -> None:
         state = {name: member.state_dict() for name, member in self._members(trainer).items()}
-        best = {"best_metric": self.evaluator.state.best_metric, "best_metric_epoch": self.evaluator.state.best_metric_epoch}
+        best = {
+            "best_metric": self.evaluator.state.best_metric,
+            "best_metric_epoch": self.evaluator.state.best_metric_epoch,
+        }
         self._write({**state, **best}, "last.pt")
 
     def _save_best(self, evaluator: Engine) -> None:

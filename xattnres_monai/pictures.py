@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 __all__ = ["SaveOverlayd", "overlay"]
 
 Plane = tuple[str, str, str, NDArray[Any], NDArray[Any], NDArray[Any] | None, float]
-COLOURS = colormaps["tab10"].colors
+COLOURS = [tuple(colour) for colour in colormaps["tab10"](range(10))]
 
 
 def overlay(
@@ -32,7 +32,7 @@ def overlay(
     """Draw a case: the segmentation filled, the label outlined.
 
     Args:
-        image: grey values ``(*S)`` in 2D or 3D, axes in RAS order (x to the patient's right-to-left, y to anterior, z up).
+        image: grey values ``(*S)`` in 2D or 3D, axes in RAS order.
         segmentation: class of every voxel, ``(*S)``.
         label: true class of every voxel, ``(*S)``, or ``None``.
         spacing: voxel size in mm, one per axis; 1 where not given.
@@ -43,7 +43,8 @@ def overlay(
         A figure with one panel in 2D, and in 3D with the three planes through the segmented voxels' largest sections.
     """
     names = dict(class_names or {value: f"class {value}" for value in range(1, int(segmentation.max()) + 1)})
-    colours = ListedColormap([COLOURS[(value - 1) % len(COLOURS)] for value in range(1, max(names, default=1) + 1)])
+    count = max(names, default=1)
+    colours = ListedColormap([COLOURS[value % len(COLOURS)] for value in range(count)])
     cuts = _cuts(segmentation if segmentation.any() or label is None else label)
     figure = Figure(figsize=(4 * len(cuts), 4.6), facecolor="white", layout="constrained")
     window = np.percentile(image, (0.5, 99.5))
@@ -52,7 +53,7 @@ def overlay(
         sizes = [size for number, size in enumerate(spacing or [1.0] * image.ndim) if number != axis]
         panel.imshow(cut[0], cmap="gray", vmin=window[0], vmax=window[1], origin="lower", aspect=sizes[1] / sizes[0])
         filled = np.ma.masked_equal(cut[1], 0)
-        panel.imshow(filled, cmap=colours, vmin=0.5, vmax=len(colours.colors) + 0.5, alpha=0.45, origin="lower",
+        panel.imshow(filled, cmap=colours, vmin=0.5, vmax=count + 0.5, alpha=0.45, origin="lower",
                      aspect=sizes[1] / sizes[0], interpolation="nearest")  # fmt: skip
         if label is not None:
             _outline(panel, np.take(label, index, axis).T if axis is not None else label.T, names, colours)

@@ -15,7 +15,7 @@ Case = dict[str, Any]
 def assign_folds(cases: Iterable[Case], folds: int, seed: int) -> list[Case]:
     """Give every case the number of the fold that validates on it.
 
-    All cases of a patient are in one fold, and the folds depend on the patients and the seed, not on the order of files.
+    All cases of a patient are in one fold, and folds depend on the patients and the seed, not on the order of files.
 
     Args:
         cases: dictionaries with ``case_id`` and ``patient_id``.

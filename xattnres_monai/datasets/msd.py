@@ -1,9 +1,9 @@
 """Medical Segmentation Decathlon (http://medicaldecathlon.com): its folder layout and its download.
 
-    TaskXX_Name/
-      dataset.json                 names of images, labels and classes
-      imagesTr/  labelsTr/         cases with labels
-      imagesTs/                    images without
+TaskXX_Name/
+  dataset.json                 names of images, labels and classes
+  imagesTr/  labelsTr/         cases with labels
+  imagesTs/                    images without
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def datalist(dataset_dir: str | Path, folds: int = 5, seed: int = 0) -> list[dic
     description = root / "dataset.json"
     if not description.is_file():
         raise FileNotFoundError(
-            f"no dataset.json in {root.resolve()}, expected a Medical Segmentation Decathlon task (dataset.json, imagesTr, "
-            "labelsTr); get it from http://medicaldecathlon.com and give its folder as dataset_dir"
+            f"no dataset.json in {root.resolve()}, expected a Medical Segmentation Decathlon task (dataset.json, "
+            "imagesTr, labelsTr); get it from http://medicaldecathlon.com and give its folder as dataset_dir"
         )
     cases = []
     for entry in json.loads(description.read_text())["training"]:
@@ -80,8 +80,8 @@ def download(dataset_dir: str | Path, task: str) -> Path:
             download_and_extract(url, output_dir=folder, hash_val=DecathlonDataset.md5[task], hash_type="md5")
         except Exception as error:
             raise RuntimeError(
-                f"{target} does not exist and {task} could not be downloaded from {url} ({error}); download it by other "
-                "means, unpack it and give its folder as dataset_dir"
+                f"{target} does not exist and {task} could not be downloaded from {url} ({error}); "
+                "download it by other means, unpack it and give its folder as dataset_dir"
             ) from error
         (Path(folder) / task).rename(target)
     return target

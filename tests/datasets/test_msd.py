@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import functools
+import hashlib
+import http.server
+import shutil
+import tarfile
+import threading
+
+import pytest
+from monai.apps import DecathlonDataset
+
+from xattnres_monai.datasets.msd import datalist, download
+
+
+def test_reads_the_published_layout(decathlon):
+    cases = datalist(decathlon, folds=5)
+    assert [case["case_id"] for case in cases] == [f"ellipsoids_{number:03d}" for number in range(10)]
+    assert cases[0]["image"] == str(decathlon / "imagesTr" / "ellipsoids_000.nii.gz")
+    assert {case["fold"] for case in cases} == set(range(5))
+
+
+def test_a_folder_that_is_no_task(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"no dataset.json in .*, expected a Medical Segmentation Decathlon task"
+    ):
+        datalist(tmp_path)
+
+
+def test_names_all_missing_files_at_once(decathlon, tmp_path):
+    root = shutil.copytree(decathlon, tmp_path / "task")
+    (root / "imagesTr" / "ellipsoids_003.nii.gz").unlink()
+    (root / "labelsTr" / "ellipsoids_007.nii.gz").unlink()
+    with pytest.raises(
+        FileNotFoundError, match=r"^2 files .*imagesTr/ellipsoids_003.nii.gz.*labelsTr/ellipsoids_007.nii.gz"
+    ):
+        datalist(root)
+
+
+@pytest.fixture
+def served(decathlon, tmp_path, monkeypatch):
+    """The decathlon's tables of resources, pointed at an archive that a server on this machine serves."""
+    archive = tmp_path / "served" / "Task99_Ellipsoids.tar"
+    archive.parent.mkdir()
+    with tarfile.open(archive, "w") as tar:
+        tar.add(decathlon, arcname="Task99_Ellipsoids")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(archive.parent))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/"
+        monkeypatch.setitem(DecathlonDataset.resource, "Task99_Ellipsoids", url + archive.name)
+        monkeypatch.setitem(DecathlonDataset.md5, "Task99_Ellipsoids", hashlib.md5(archive.read_bytes()).hexdigest())
+        yield url
+        server.shutdown()
+
+
+def test_downloads_what_is_missing_once(served, tmp_path, monkeypatch):
+    target = tmp_path / "data" / "hippocampus"
+    assert datalist(download(target, "Task99_Ellipsoids"))
+    monkeypatch.setitem(DecathlonDataset.resource, "Task99_Ellipsoids", served + "none.tar")
+    assert download(target, "Task99_Ellipsoids") == target
+    assert [path.name for path in target.parent.iterdir()] == ["hippocampus"]
+
+
+@pytest.mark.parametrize("table, value", [("md5", "0" * 32), ("resource", "http://127.0.0.1:9/Task99_Ellipsoids.tar")])
+def test_a_download_that_fails_leaves_nothing_behind(served, tmp_path, monkeypatch, table, value):
+    monkeypatch.setitem(getattr(DecathlonDataset, table), "Task99_Ellipsoids", value)
+    target = tmp_path / "data" / "task"
+    with pytest.raises(RuntimeError, match=r"could not be downloaded from .*; download it by other means") as caught:
+        download(target, "Task99_Ellipsoids")
+    assert "\n" not in str(caught.value)
+    assert not list(target.parent.iterdir())
+
+
+def test_real_hippocampus(real_data):
+    cases = datalist(real_data / "Task04_Hippocampus")
+    assert len(cases) == 208

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from matplotlib import colors
+from matplotlib.image import imread
+from monai.data import MetaTensor
+
+from xattnres_monai.pictures import COLOURS, SaveOverlayd, overlay
+
+
+def _volume(size=(20, 24, 16)):
+    image = np.random.default_rng(0).random(size)
+    classes = np.zeros(size, dtype=np.uint8)
+    classes[5:12, 6:14, 4:9] = 1
+    classes[7:10, 8:11, 5:7] = 2
+    return image, classes
+
+
+@pytest.mark.parametrize("size, panels", [((20, 24, 16), 3), ((20, 24), 1)])
+@pytest.mark.parametrize("with_label", [True, False])
+def test_one_panel_a_plane(size, panels, with_label):
+    image = np.random.default_rng(0).random(size)
+    classes = (image > 0.6).astype(np.uint8)
+    assert len(overlay(image, classes, classes if with_label else None).axes) == panels
+
+
+def test_shows_the_sections_with_most_of_the_segmentation():
+    image, classes = _volume()
+    figure = overlay(image, classes)
+    axial = figure.axes[0].images[1].get_array()
+    assert axial.shape == (24, 20)
+    assert np.ma.count(axial) == np.count_nonzero(classes, axis=(0, 1)).max()
+
+
+def test_voxels_are_drawn_in_their_proportions():
+    image, classes = _volume()
+    aspects = [axes.get_aspect() for axes in overlay(image, classes, spacing=(1.0, 2.0, 5.0)).axes]
+    assert aspects == [2.0, 5.0, 2.5]  # axial y/x, coronal z/x, sagittal z/y
+
+
+def test_empty_and_constant_cases_are_drawn_too():
+    overlay(np.zeros((8, 8, 8)), np.zeros((8, 8, 8), dtype=np.uint8), np.zeros((8, 8, 8), dtype=np.uint8))
+
+
+def test_writes_a_picture_a_case_in_the_colours_of_the_classes(tmp_path):
+    image, classes = _volume()
+    meta = {"filename_or_obj": "/data/case_3.nii.gz"}
+    affine = torch.diag(torch.tensor([1.0, 1.0, 2.0, 1.0]))
+    data = {
+        "image": MetaTensor(torch.tensor(image)[None], affine=affine, meta=meta),
+        "pred": MetaTensor(torch.tensor(classes)[None]),
+    }
+    save = SaveOverlayd("pred", str(tmp_path / "overlays"), {"0": "background", "1": "outer", "2": "inner"})
+    assert save(data).keys() == data.keys()
+    picture = imread(tmp_path / "overlays" / "case_3.png")[..., :3]
+    # the legend's patch is the class colour at its opacity over white
+    wanted = 0.6 * np.array(colors.to_rgb(COLOURS[0])) + 0.4
+    assert (np.abs(picture - wanted).max(-1) < 0.02).any()
