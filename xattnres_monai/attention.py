@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Literal, NamedTuple, get_args, get_type_hints
+from typing import Any
 
 import torch
 from monai.networks.layers import Conv
@@ -16,63 +14,9 @@ from torch.utils.checkpoint import checkpoint
 from xattnres_monai.alignment import StageAligner
 from xattnres_monai.functional import depth_attention, depth_weights
 from xattnres_monai.history import FeatureHistory
+from xattnres_monai.options import XAttnResOptions
 
-__all__ = ["CrossStageAttention", "Stage", "XAttnResOptions", "attention_maps", "cross_stage_attentions"]
-
-
-@dataclass(frozen=True)
-class XAttnResOptions:
-    """What a network does with its feature history.
-
-    Args:
-        stages: which stages aggregate; the history always holds all of them. The bottleneck counts as encoder.
-        query: ``static``, one learned vector per stage (arXiv 2604.03297), or ``spatial``, a 1×1 convolution of the
-            current feature, divided by √C (the authors' later "spatial adaptive pseudo-query").
-        fusion: ``replace``, the aggregate is the stage's input (the paper's equation), or ``residual``, it is added to
-            the current feature with a learned factor γ that starts at 0.
-        skip_connections: whether the network keeps its own skips.
-        recompute: compute the aligned sources again in the backward pass instead of keeping them (less memory, more
-            time).
-
-    Raises:
-        ValueError: for a value that is not among those named.
-    """
-
-    stages: Literal["all", "encoder", "decoder", "none"] = "all"
-    query: Literal["static", "spatial"] = "static"
-    fusion: Literal["replace", "residual"] = "replace"
-    skip_connections: bool = True
-    recompute: bool = False
-
-    def __post_init__(self) -> None:
-        for name, hint in get_type_hints(type(self)).items():
-            value, allowed = getattr(self, name), get_args(hint) or (True, False)
-            if not any(value is choice or (isinstance(choice, str) and value == choice) for choice in allowed):
-                raise ValueError(f"xattnres option {name!r}: got {value!r}, expected {_one_of(allowed, value)}")
-
-    @classmethod
-    def of(cls, options: XAttnResOptions | Mapping[str, Any] | None) -> XAttnResOptions:
-        """Options from a plain mapping (as a JSON config gives it); ``None`` stands for the defaults.
-
-        Raises:
-            ValueError: for an option that does not exist or a value that is not allowed.
-            TypeError: for anything that is not a mapping.
-        """
-        if isinstance(options, cls):
-            return options
-        if options is not None and not isinstance(options, Mapping):
-            raise TypeError(f"xattnres: got {options!r}, expected a mapping, e.g. {{'stages': 'decoder'}}, or None")
-        names = [field.name for field in fields(cls)]
-        for name in options or {}:
-            if name not in names:
-                raise ValueError(f"xattnres got the unknown option {name!r}, expected {_one_of(names, name)}")
-        return cls(**(options or {}))
-
-
-def _one_of(choices: Sequence[object], got: object) -> str:
-    close = difflib.get_close_matches(str(got), [str(choice) for choice in choices], n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    return "one of " + ", ".join(map(repr, choices)) + hint
+__all__ = ["CrossStageAttention"]
 
 
 class StaticQuery(nn.Module):
@@ -180,71 +124,3 @@ class CrossStageAttention(nn.Module):
         if self.gamma is None:
             return attended
         return current + self.gamma * attended
-
-
-class CurrentFeature(nn.Module):
-    """Stands where a stage does not aggregate: its input is the current feature, as in the plain network."""
-
-    def forward(self, current: Tensor, history: FeatureHistory) -> Tensor:
-        return current
-
-
-class Stage(NamedTuple):
-    """One stage of a network: its name, the width of its output, and the half of the network that it belongs to."""
-
-    name: str
-    channels: int
-    part: Literal["encoder", "decoder"]
-
-
-def cross_stage_attentions(
-    spatial_dims: int, stages: Sequence[Stage], options: XAttnResOptions | Mapping[str, Any] | None = None
-) -> nn.ModuleDict:
-    """One module per stage, by its name, that is called with ``(current, history)`` before the stage runs.
-
-    The first stage has no history and the second only the current feature; these, and the stages that
-    ``options.stages`` leaves out, pass the current feature on.
-
-    Args:
-        spatial_dims: 2 or 3.
-        stages: all stages of the network in the order in which they run.
-        options: see :class:`XAttnResOptions`.
-    """
-    options = XAttnResOptions.of(options)
-    attentions = nn.ModuleDict()
-    for index, stage in enumerate(stages):
-        aggregates = index > 1 and options.stages in ("all", stage.part)
-        widths = [earlier.channels for earlier in stages[:index]]
-        attentions[stage.name] = (
-            CrossStageAttention(spatial_dims, widths[-1], widths[:-1], options) if aggregates else CurrentFeature()
-        )
-    return attentions
-
-
-@torch.no_grad()
-def attention_maps(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
-    """The weights of every :class:`CrossStageAttention` inside ``network`` when it runs on ``x``.
-
-    Args:
-        network: any network that holds :class:`CrossStageAttention` modules.
-        x: its input.
-
-    Returns:
-        Weights ``(B, N, *S)`` on the stage's input grid, by the name of the module in the network (without the prefix
-        ``xattnres.``); N sources in the order of the history, the current feature last.
-    """
-    maps: dict[str, Tensor] = {}
-    hooks = []
-    for name, module in network.named_modules():
-        if isinstance(module, CrossStageAttention):
-
-            def record(module: CrossStageAttention, inputs: Any, _: Tensor, name: str = name) -> None:
-                maps[name.removeprefix("xattnres.")] = module.weights(*inputs)
-
-            hooks.append(module.register_forward_hook(record))
-    try:
-        network(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return maps

@@ -61,7 +61,7 @@ def overlay(
         panel.set_axis_off()
     patches: list[Any] = [Patch(color=colours(value - 1), alpha=0.6, label=name) for value, name in names.items()]
     if label is not None:
-        patches.append(Line2D([], [], color="black", linewidth=1, label="outline: reference label"))
+        patches.append(Line2D([], [], color="dimgray", linewidth=1.2, label="outlines: reference"))
     figure.legend(handles=patches, loc="outside lower center", ncols=4, frameon=False)
     figure.suptitle(title, fontsize=11)
     return figure

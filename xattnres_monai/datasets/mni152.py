@@ -1,9 +1,12 @@
-"""Simulated acquisitions of the MNI152 T1 template: the embedded data set of the demo, made offline.
+"""Simulated acquisitions of the MNI152 T1 template: images that a random generator made out of one averaged brain.
 
-The images are simulated from one template. They show that the machinery works and are evidence of nothing. The template
-itself would not even do that: it is left-right symmetric, and two intensity thresholds segment it. So every case is
-deformed, its tissue contrast is drawn anew and partly inverted in some, and it gets a strong bias field, a lower
-resolution and Rician noise. The tissue maps are deformed along and give the labels: 1 grey matter, 2 white matter.
+They show that the machinery runs, offline and in minutes. They are never evidence, neither for a method nor for a
+clinical use: every case has the anatomy of the same template.
+
+The template itself would be no test: it is left-right symmetric, and two global thresholds segment it. A simulated case
+therefore has a pose and a smooth deformation of its own, a contrast of its own (grey matter is brighter than white
+matter in three cases of ten), a strong bias field, Rician noise and, in three cases of ten, a lower resolution.
+:mod:`xattnres_monai.datasets.thresholds` measures what thresholds still reach.
 """
 
 from __future__ import annotations
@@ -13,161 +16,180 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 import torch
+from monai.data import MetaTensor
 from monai.transforms import (
+    AsDiscreted,
     Compose,
-    RandAffine,
-    RandBiasField,
-    Randomizable,
-    RandRicianNoise,
-    RandSimulateLowResolution,
-    RandSmoothDeform,
-    ResizeWithPadOrCrop,
-    Transform,
+    CropForegroundd,
+    Rand3DElasticd,
+    RandAdjustContrastd,
+    RandBiasFieldd,
+    RandLambdad,
+    RandRicianNoised,
+    RandSimulateLowResolutiond,
+    SaveImage,
+    ScaleIntensityd,
 )
-from numpy.typing import NDArray
-from torch import Tensor
-from tqdm import trange
+from tqdm import tqdm
 
 __all__ = ["simulate"]
 
-VERSION = 1  # of the simulator; a change that alters images raises it, and a cached data set is made again
-SPACING = 2.0  # mm
-SIZE = (96, 112, 96)  # voxels: the brain with a margin
-BRAIN = 0.1  # intensity of the template above which a voxel is brain
-TEMPLATE_CONTRAST = (0.35, 0.65, 0.86)  # intensities of cerebrospinal fluid, grey and white matter in the template
+# raise it with every change of the simulated values: a folder of another version is not taken for this one's
+VERSION = 1
+SPACING = 2  # mm
+GREY = 0.66  # median of grey matter in the template; cerebrospinal fluid has 0.40, white matter 0.84
+DESCRIPTION = {
+    "name": "MNI152Simulated",
+    "description": "Simulated acquisitions of the MNI152 T1 template: deformed copies of one averaged brain with "
+    "simulated contrast, bias field, noise and resolution. They show the machinery and are never evidence.",
+    "reference": "MNI152 ICBM 2009a nonlinear symmetric, as in nilearn; Fonov et al. 2011, "
+    "doi:10.1016/j.neuroimage.2010.07.033",
+    "licence": "Template: Copyright (C) 1993-2009 Louis Collins, McConnell Brain Imaging Centre, Montreal Neurological "
+    "Institute, McGill University; use, copies, changes and distribution permitted for any purpose and without fee, "
+    "provided that the copyright notice appears in all copies",
+    "modality": {"0": "MRI (simulated T1)"},
+    "labels": {"0": "background", "1": "grey matter", "2": "white matter"},
+}
 
 
 def simulate(dataset_dir: str | Path, labelled: int = 32, unlabelled: int = 1, seed: int = 0) -> Path:
-    """Simulate a data set once, in the layout of the Medical Segmentation Decathlon.
+    """Write a simulated data set in the Medical Segmentation Decathlon's layout, unless it is there.
 
-    A case depends on the seed and its number alone. The folder appears whole or not at all.
+    A case depends on the seed and its own number alone: more cases leave the first ones as they are.
 
     Args:
-        dataset_dir: folder to be made; one that holds this very simulation is left as it is.
-        labelled: number of cases with a label.
-        unlabelled: number of cases without one, for inference.
-        seed: of the whole data set.
+        dataset_dir: folder to become the data set.
+        labelled: number of cases with image and label, 1 or more.
+        unlabelled: number of further cases, of which the image alone is written, 0 or more.
+        seed: of the simulation, 0 or more.
 
     Returns:
-        ``dataset_dir``, with ``dataset.json``, ``imagesTr``, ``labelsTr`` and ``imagesTs``; 96×112×96 voxels of 2 mm.
+        ``dataset_dir``, with images (int16) and labels (uint8: 0 background, 1 grey matter, 2 white matter) of
+        88 x 104 x 88 voxels of 2 mm, in RAS orientation.
 
     Raises:
-        FileExistsError: when the folder holds anything else.
-        ImportError: when nilearn, whose package carries the template, is not installed.
+        ValueError: for a number out of range.
+        FileExistsError: when ``dataset_dir`` holds anything but this simulation.
+        ImportError: when nilearn, which carries the template, is not installed.
     """
+    if labelled < 1 or unlabelled < 0 or seed < 0:
+        raise ValueError(f"got labelled={labelled}, unlabelled={unlabelled}, seed={seed}, expected at least 1, 0 and 0")
     target = Path(dataset_dir)
-    simulation = {"version": VERSION, "labelled": labelled, "unlabelled": unlabelled, "seed": seed}
-    if target.exists():
-        _check_same(target, simulation)
+    simulation = {"version": VERSION, "seed": seed, "labelled": labelled, "unlabelled": unlabelled}
+    if _holds(target, simulation):
         return target
-    template = _load_template()
     target.parent.mkdir(parents=True, exist_ok=True)
+    # written beside the target and then renamed, so that an interrupted simulation is never taken for the data set
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:
-        root = Path(folder) / "data"
-        _write(root, template, simulation)
+        written = Path(folder) / target.name
+        _write(written, simulation)
         try:
-            root.rename(target)
-        except OSError:  # another process was faster
-            _check_same(target, simulation)
+            written.rename(target)
+        except OSError:
+            # a process that simulated the same at the same time was first; anything else in its place is an error
+            if not _holds(target, simulation):
+                raise
     return target
 
 
-def _check_same(target: Path, simulation: dict[str, int]) -> None:
-    description = target / "dataset.json"
-    found = json.loads(description.read_text()).get("simulation") if description.is_file() else "no simulated data set"
-    if found != simulation:
-        raise FileExistsError(
-            f"{target} holds {found}, expected {simulation}; delete that folder or give another dataset_dir"
-        )
-
-
-def _load_template() -> Tensor:
-    """The template and its maps of grey and white matter, ``(3, *S)``, at 2 mm."""
+def _holds(target: Path, simulation: dict[str, int]) -> bool:
+    """Whether the folder is this simulation, not absent or empty; a ``FileExistsError`` when it is anything else."""
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return False
     try:
-        from nilearn import datasets  # noqa: PLC0415  an extra of this package
-    except ImportError as error:
-        raise ImportError(
-            "nilearn is not installed, expected for the MNI152 template that its package carries; "
-            "pip install 'xattnres-monai[demo]'"
-        ) from error
-    loaders = (datasets.load_mni152_template, datasets.load_mni152_gm_template, datasets.load_mni152_wm_template)
-    volumes = [load(resolution=int(SPACING)).get_fdata(dtype=np.float32) for load in loaders]
-    return torch.as_tensor(ResizeWithPadOrCrop(SIZE)(np.stack(volumes)))
+        found = json.loads((target / "dataset.json").read_text())["simulation"]
+    except (OSError, ValueError, KeyError, TypeError):
+        found = "no simulation"
+    if found != simulation:
+        raise FileExistsError(f"{target} holds {found}, expected {simulation}: delete it or choose another dataset_dir")
+    return True
 
 
-def _write(root: Path, template: Tensor, simulation: dict[str, int]) -> None:
+def _write(root: Path, simulation: dict[str, int]) -> None:
+    """Simulate all cases into the new folder ``root``; its description comes last."""
+    template = _template()
+    simulator = _simulator()
+    save_image = SaveImage(output_ext=".nii.gz", output_dtype=np.int16, resample=False, print_log=False)
+    save_label = SaveImage(output_ext=".nii.gz", output_dtype=np.uint8, resample=False, print_log=False)
     for folder in ("imagesTr", "labelsTr", "imagesTs"):
         (root / folder).mkdir(parents=True)
-    labelled, count = simulation["labelled"], simulation["labelled"] + simulation["unlabelled"]
-    names = [f"mni152_{number:03d}.nii.gz" for number in range(count)]
-    for number in trange(count, desc="simulating MNI152 acquisitions", disable=None):
-        image, label = _acquire(template, np.random.SeedSequence([simulation["seed"], number]))
-        _save(image, root / ("imagesTr" if number < labelled else "imagesTs") / names[number])
-        if number < labelled:
-            _save(label, root / "labelsTr" / names[number])
-    description = {
-        "name": "MNI152 simulated",
-        "description": "Simulated acquisitions of the MNI152 T1 template: not patients, and evidence of nothing",
-        "reference": "ICBM 152 nonlinear 2009a template and tissue maps, Fonov et al. 2011, as in the package nilearn",
-        "licence": "terms of the ICBM 152 template: https://www.bic.mni.mcgill.ca/ServicesAtlases/ICBM152NLin2009",
-        "tensorImageSize": "3D",
-        "modality": {"0": "MRI"},
-        "labels": {"0": "background", "1": "grey matter", "2": "white matter"},
-        "numTraining": labelled,
-        "numTest": count - labelled,
-        "training": [{"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"} for name in names[:labelled]],
-        "test": [f"./imagesTs/{name}" for name in names[labelled:]],
-        "simulation": simulation,
+    training, test = [], []
+    cases = range(simulation["labelled"] + simulation["unlabelled"])
+    for number in tqdm(cases, desc="simulating MNI152 acquisitions", unit="case", disable=None):
+        case_seed = np.random.SeedSequence([simulation["seed"], number]).generate_state(1)
+        case = simulator.set_random_state(seed=int(case_seed[0]))(template)
+        name = f"mni152_{number:03d}"
+        if number < simulation["labelled"]:
+            save_image(case["image"], filename=root / "imagesTr" / name)
+            save_label(case["label"], filename=root / "labelsTr" / name)
+            training.append({"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"})
+        else:
+            save_image(case["image"], filename=root / "imagesTs" / name)
+            test.append(f"./imagesTs/{name}.nii.gz")
+    contents = {"numTraining": len(training), "numTest": len(test), "training": training, "test": test}
+    (root / "dataset.json").write_text(json.dumps({**DESCRIPTION, **contents, "simulation": simulation}, indent=2))
+
+
+def _template() -> dict[str, Any]:
+    """``image``: the template's brain, 0 … 1; ``label``: probabilities of background, grey and white matter."""
+    try:
+        from nilearn.datasets import (  # noqa: PLC0415 (an optional dependency)
+            load_mni152_gm_template,
+            load_mni152_template,
+            load_mni152_wm_template,
+        )
+    except ImportError as error:
+        raise ImportError("nilearn is needed for the embedded demo data: pip install 'xattnres-monai[demo]'") from error
+    brain = load_mni152_template(resolution=SPACING)
+    grey, white = (
+        load(resolution=SPACING).get_fdata(dtype=np.float32)
+        for load in (load_mni152_gm_template, load_mni152_wm_template)
+    )
+    template = {
+        "image": MetaTensor(brain.get_fdata(dtype=np.float32)[None], affine=brain.affine),
+        "label": MetaTensor(np.stack([1 - grey - white, grey, white]), affine=brain.affine),
     }
-    (root / "dataset.json").write_text(json.dumps(description, indent=2))
+    # the margin leaves room for the deformation, also below, where the template cuts the brain stem off
+    return CropForegroundd(
+        keys=["image", "label"],
+        source_key="image",
+        select_fn=lambda intensity: intensity > 0.05,
+        allow_smaller=False,
+        margin=4,
+        k_divisible=8,
+    )(template)
 
 
-def _save(volume: NDArray[Any], path: Path) -> None:
-    affine = np.diag([SPACING, SPACING, SPACING, 1.0])
-    affine[:3, 3] = -SPACING * (np.array(SIZE) - 1) / 2  # origin in the middle of the volume
-    nibabel.save(nibabel.Nifti1Image(volume, affine), path)
+def _grey_brightest(image: torch.Tensor) -> torch.Tensor:
+    """Reverse the contrast of grey and white matter, as FLAIR does, and keep cerebrospinal fluid dark."""
+    return (0.75 - 1.5 * (image - GREY).abs()).clamp(min=0)
 
 
-def _acquire(template: Tensor, seeds: np.random.SeedSequence) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
-    """One simulated acquisition: intensities, and the class of every voxel."""
-    anatomy_seed, acquisition_seed = (int(seed) for seed in seeds.generate_state(2))
-    anatomy = Compose(
+def _simulator() -> Compose:
+    """The acquisition of one case, from the template to 12-bit intensities and a label."""
+    return Compose(
         [
-            RandAffine(
-                prob=1, rotate_range=[0.2] * 3, shear_range=[0.08] * 3, translate_range=[3] * 3, scale_range=[0.08] * 3,
+            # 2 to 4 mm of smooth displacement along each axis (standard deviation), on top of the head's pose
+            Rand3DElasticd(
+                keys=["image", "label"],
+                prob=1.0,
+                sigma_range=(6, 8),
+                magnitude_range=(200, 350),
+                rotate_range=(0.15, 0.15, 0.15),
+                translate_range=(3, 3, 3),
+                scale_range=(0.07, 0.07, 0.07),
                 padding_mode="zeros",
             ),
-            RandSmoothDeform(
-                SIZE, rand_size=(7, 8, 7), pad=1, field_mode="trilinear", align_corners=True, prob=1, def_range=0.1,
-                grid_mode="bilinear", grid_padding_mode="zeros",
-            ),
-        ]
-    )  # fmt: skip
-    acquisition = Compose(
-        [
-            RandTissueContrast(),
-            RandBiasField(prob=1, degree=3, coeff_range=(-0.3, 0.3)),
-            RandSimulateLowResolution(prob=1, zoom_range=(0.65, 1.0)),
-            RandRicianNoise(prob=1, std=0.08, relative=False),
+            # of deformed probabilities rather than a deformed label, whose borders would be jagged
+            AsDiscreted(keys="label", argmax=True),
+            RandLambdad(keys="image", func=_grey_brightest, prob=0.3),
+            RandAdjustContrastd(keys="image", prob=1.0, gamma=(1.0, 2.2)),
+            RandBiasFieldd(keys="image", prob=1.0, degree=3, coeff_range=(-0.35, 0.35)),
+            RandSimulateLowResolutiond(keys="image", prob=0.3, downsample_mode="area", zoom_range=(0.65, 0.95)),
+            RandRicianNoised(keys="image", prob=1.0, std=0.05, sample_std=False),
+            # no voxel is exactly 0: normalisation over non-zero voxels sees the same voxels in every case
+            ScaleIntensityd(keys="image", minv=1, maxv=4095),
         ]
     )
-    deformed = anatomy.set_random_state(seed=anatomy_seed)(template).as_tensor()
-    brain = deformed[:1] > BRAIN
-    image = acquisition.set_random_state(seed=acquisition_seed)(deformed[:1]) * brain
-    grey, white = deformed[1:]
-    label = torch.stack([1 - grey - white, grey, white]).argmax(0) * brain[0]
-    return np.round(1000 * image[0].numpy()).astype(np.int16), label.numpy().astype(np.uint8)
-
-
-class RandTissueContrast(Randomizable, Transform):
-    """Draw intensities of fluid, grey and white matter anew; in two of five cases grey and white change their order."""
-
-    def __call__(self, image: Tensor) -> Tensor:
-        fluid, dark = self.R.uniform(0.15, 0.4), self.R.uniform(0.45, 0.6)
-        bright = dark + self.R.uniform(0.2, 0.35)
-        grey, white = (bright, dark) if self.R.uniform() < 0.4 else (dark, bright)
-        levels = [0.0, *TEMPLATE_CONTRAST, 1.0]
-        return torch.as_tensor(np.interp(image.numpy(), levels, [0.0, fluid, grey, white, white])).float()

@@ -16,9 +16,10 @@ from monai.networks.nets import UNet
 from monai.utils import ensure_tuple_rep
 from torch import Tensor, nn
 
-from xattnres_monai.attention import Stage, XAttnResOptions, attention_maps, cross_stage_attentions
 from xattnres_monai.history import FeatureHistory
-from xattnres_monai.networks.checks import check_channels, size_error
+from xattnres_monai.networks.checks import check_channels, check_not_one_voxel, size_error
+from xattnres_monai.options import XAttnResOptions
+from xattnres_monai.stages import Stage, attention_maps, cross_stage_attentions
 
 __all__ = ["XAttnResUNet"]
 
@@ -30,7 +31,7 @@ class XAttnResUNet(UNet):
     backbone keep MONAI's names; those of the attention live under ``xattnres.``.
 
     Args:
-        xattnres: :class:`~xattnres_monai.attention.XAttnResOptions`, the same as a mapping, or ``None``: the defaults.
+        xattnres: :class:`~xattnres_monai.options.XAttnResOptions`, the same as a mapping, or ``None``: the defaults.
         *args, **kwargs: as for MONAI's ``UNet``.
 
     Raises:
@@ -78,7 +79,7 @@ class XAttnResUNet(UNet):
         return feature
 
     def attention_maps(self, x: Tensor) -> dict[str, Tensor]:
-        """Weights ``(B, N, *S)`` of the N earlier stages, by stage: :func:`xattnres_monai.attention.attention_maps`."""
+        """Weights ``(B, N, *S)`` of the N earlier stages, by stage: :func:`xattnres_monai.stages.attention_maps`."""
         return attention_maps(self, x)
 
     def _stages(self) -> list[Stage]:
@@ -89,13 +90,14 @@ class XAttnResUNet(UNet):
         return [*encoder, bottleneck, *reversed(decoder)]
 
     def _check_input(self, x: Tensor) -> None:
-        check_channels(type(self).__name__, x, self.dimensions, self.in_channels)
+        check_channels(self, x, self.dimensions, self.in_channels)
         strides = [ensure_tuple_rep(stride, self.dimensions) for stride in self.strides[: len(self.channels) - 1]]
-        # MONAI's UNet concatenates from the first level's output on, which it rounds up: only below must sizes divide
-        first = [math.ceil(side / stride) for side, stride in zip(x.shape[2:], strides[0])]
-        below = [math.prod(axis) for axis in zip(*strides[1:])] or [1] * self.dimensions
-        if any(side % multiple for side, multiple in zip(first, below)):
-            raise size_error(type(self).__name__, x, [a * b for a, b in zip(strides[0], below)])
+        multiples = [math.prod(axis) for axis in zip(*strides)]
+        # MONAI's UNet concatenates from the first level's output on, whose size is rounded up
+        below = [(math.ceil(side / stride) * stride) for side, stride in zip(x.shape[2:], strides[0])]
+        if any(side % multiple for side, multiple in zip(below, multiples)):
+            raise size_error(self, x, multiples)
+        check_not_one_voxel(self, x, multiples)
 
     def _narrow_decoder(self) -> None:
         """Build the up-layers again for inputs without the skip's half of the channels."""

@@ -1,0 +1,92 @@
+"""The stages of a network, the attention before each of them, and the weights that it gave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from xattnres_monai.attention import CrossStageAttention
+from xattnres_monai.history import FeatureHistory
+from xattnres_monai.options import XAttnResOptions
+
+__all__ = ["Stage", "attention_maps", "cross_stage_attentions"]
+
+
+class CurrentFeature(nn.Module):
+    """Stands where a stage does not aggregate: its input is the current feature, as in the plain network."""
+
+    def forward(self, current: Tensor, history: FeatureHistory) -> Tensor:
+        return current
+
+
+class Stage(NamedTuple):
+    """One stage of a network.
+
+    Args:
+        name: of the stage, unique in the network.
+        channels: width of its output.
+        part: half of the network that it belongs to.
+        attends_on: width of the feature that it would take plainly, where that is not the output of the stage before.
+    """
+
+    name: str
+    channels: int
+    part: Literal["encoder", "decoder"]
+    attends_on: int | None = None
+
+
+def cross_stage_attentions(
+    spatial_dims: int, stages: Sequence[Stage], options: XAttnResOptions | Mapping[str, Any] | None = None
+) -> nn.ModuleDict:
+    """One module per stage, by its name, that is called with ``(current, history)`` before the stage runs.
+
+    The first stage has no history and the second only the current feature; these, and the stages that
+    ``options.stages`` leaves out, pass the current feature on.
+
+    Args:
+        spatial_dims: 2 or 3.
+        stages: all stages of the network in the order in which they run.
+        options: see :class:`XAttnResOptions`.
+    """
+    options = XAttnResOptions.of(options)
+    attentions = nn.ModuleDict()
+    for index, stage in enumerate(stages):
+        if index > 1 and options.stages in ("all", stage.part):
+            *sources, before = (earlier.channels for earlier in stages[:index])
+            width = before if stage.attends_on is None else stage.attends_on
+            attentions[stage.name] = CrossStageAttention(spatial_dims, width, sources, options)
+        else:
+            attentions[stage.name] = CurrentFeature()
+    return attentions
+
+
+@torch.no_grad()
+def attention_maps(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """The weights of every :class:`CrossStageAttention` inside ``network`` when it runs on ``x``.
+
+    Args:
+        network: any network that holds :class:`CrossStageAttention` modules.
+        x: its input.
+
+    Returns:
+        Weights ``(B, N, *S)`` on the stage's input grid, by the name of the module in the network (without the prefix
+        ``xattnres.``); N sources in the order of the history, the current feature last.
+    """
+    maps: dict[str, Tensor] = {}
+    hooks = []
+    for name, module in network.named_modules():
+        if isinstance(module, CrossStageAttention):
+
+            def record(module: CrossStageAttention, inputs: Any, _: Tensor, name: str = name) -> None:
+                maps[name.removeprefix("xattnres.")] = module.weights(*inputs)
+
+            hooks.append(module.register_forward_hook(record))
+    try:
+        network(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return maps
