@@ -46,13 +46,13 @@ def test_rendering_twice_changes_nothing(zoo):
 
 def test_a_fact_reaches_every_file_that_states_it(zoo):
     facts = zoo / NAMES[0] / "bundle.yaml"
-    facts.write_text(facts.read_text().replace("white matter", "myelin").replace("roi_size: [64", "roi_size: [96"))
+    facts.write_text(facts.read_text().replace("white matter", "myelin").replace("roi_size: [48", "roi_size: [96"))
     Bundles(zoo).render()
     configs = {path.stem: json.loads(path.read_text()) for path in (zoo / NAMES[0] / "configs").glob("*.json")}
     assert configs["train"]["labels"]["2"] == configs["inference"]["labels"]["2"] == "myelin"
     data_format = configs["metadata"]["network_data_format"]
     assert data_format["outputs"]["pred"]["channel_def"]["2"] == "myelin"
-    assert data_format["inputs"]["image"]["spatial_shape"] == configs["inference"]["roi_size"] == [96, 64, 64]
+    assert data_format["inputs"]["image"]["spatial_shape"] == configs["inference"]["roi_size"] == [96, 48, 48]
 
 
 def test_an_unknown_section_is_an_error(zoo):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -134,11 +135,18 @@ def test_a_finished_training_is_not_trained_again(trained, decathlon):
     assert state(output)["trainer"]["iteration"] == 8
 
 
-def test_fewer_epochs_than_the_checkpoint_has_is_an_error(trained, decathlon):
+@pytest.mark.parametrize("change", [{}, {"network_def#xattnres": {"stages": "none"}}])
+def test_a_checkpoint_of_another_run_is_kept_and_the_run_starts_anew(trained, decathlon, tmp_path, capsys, change):
     name, output = trained
-    with pytest.raises(RuntimeError) as caught:
-        train(name, decathlon, output, epochs=2)
-    assert "after 4 epochs, expected at most max_epochs=2; raise max_epochs" in str(caught.value.__cause__)
+    shutil.copytree(output / "checkpoints", tmp_path / "checkpoints")
+    kept = sorted(path.read_bytes() for path in (output / "checkpoints").iterdir())
+    train(name, decathlon, tmp_path, epochs=1, **change)
+    assert "kept as last-" in capsys.readouterr().out
+    files = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert len(files) == 4 and {"last.pt", "model.pt"} < files
+    aside = [tmp_path / "checkpoints" / file for file in files - {"last.pt", "model.pt"}]
+    assert sorted(path.read_bytes() for path in aside) == kept
+    assert state(tmp_path)["trainer"]["iteration"] == 2
 
 
 def test_an_image_with_nan_is_named(trained, decathlon, tmp_path):

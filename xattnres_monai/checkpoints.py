@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,12 @@ class ResumableCheckpoint:
     """MONAI handler of a trainer that resumes the run it finds and keeps the run that it sees.
 
     After every epoch ``last.pt`` gets the state of network, optimizer, scheduler, trainer and the best metric so far;
-    when a run starts and finds one, it goes on from there. When a validation is the best so far (by the evaluator's key
-    metric), ``model.pt`` gets the network's state dict alone: the form that MONAI Label, ``ckpt_export`` of
-    ``monai.bundle`` and ``CheckpointLoader`` read. Files are replaced whole or not at all.
+    when a run starts and finds one, it goes on from there. One that it cannot go on from, of another network or of more
+    epochs than the run is to have, is kept under its date, with a warning, and the run starts anew.
+
+    When a validation is the best so far (by the evaluator's key metric), ``model.pt`` gets the network's state dict
+    alone: the form that MONAI Label, ``ckpt_export`` of ``monai.bundle`` and ``CheckpointLoader`` read. Files are
+    replaced whole or not at all.
 
     Args:
         directory: folder of both files; made when the first is written.
@@ -30,9 +34,6 @@ class ResumableCheckpoint:
         optimizer: its optimizer.
         lr_scheduler: its learning-rate scheduler.
         evaluator: MONAI evaluator of the validation.
-
-    Raises:
-        ValueError: at the start, when ``last.pt`` is of a longer run than the trainer's ``max_epochs``.
     """
 
     def __init__(
@@ -64,17 +65,36 @@ class ResumableCheckpoint:
             return
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         max_epochs = trainer.state.max_epochs
+        if reason := self._other_run(checkpoint, max_epochs):
+            self._set_aside(reason)
+            return
         for name, member in self._members(trainer).items():
             member.load_state_dict(checkpoint[name])
-        if trainer.state.epoch > max_epochs:
-            raise ValueError(
-                f"{path} is a checkpoint after {trainer.state.epoch} epochs, expected at most max_epochs={max_epochs}; "
-                "raise max_epochs, or give the new run an output_dir of its own"
-            )
         trainer.state.max_epochs = max_epochs
         self.evaluator.state.best_metric = checkpoint["best_metric"]
         self.evaluator.state.best_metric_epoch = checkpoint["best_metric_epoch"]
         logger.info(f"resumed after epoch {trainer.state.epoch} of {max_epochs} from {path}")
+
+    def _other_run(self, checkpoint: dict[str, Any], max_epochs: int) -> str:
+        """Why the checkpoint is none to go on from; empty if it is one."""
+        shapes = [
+            {name: tensor.shape for name, tensor in state.items()}
+            for state in (checkpoint["network"], self.network.state_dict())
+        ]
+        epochs = checkpoint["trainer"]["iteration"] // checkpoint["trainer"]["epoch_length"]
+        if shapes[0] != shapes[1]:
+            return "is of another network"
+        return f"is after {epochs} epochs, more than max_epochs={max_epochs}" if epochs > max_epochs else ""
+
+    def _set_aside(self, reason: str) -> None:
+        last = self.directory / "last.pt"
+        date = time.strftime("%Y%m%d-%H%M%S", time.localtime(last.stat().st_mtime))
+        for path in (last, self.directory / "model.pt"):
+            if path.exists():
+                path.rename(path.with_stem(f"{path.stem}-{date}"))
+        logger.warning(
+            f"{last} {reason}: kept as last-{date}.pt, the run starts anew; give it an output_dir of its own"
+        )
 
     def _save_last(self, trainer: Engine) -> None:
         state = {name: member.state_dict() for name, member in self._members(trainer).items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -36,8 +35,8 @@ def check_multiples(network: nn.Module, x: Tensor, multiples: Sequence[int]) -> 
 
 def check_not_one_voxel(network: nn.Module, x: Tensor, multiples: Sequence[int]) -> None:
     """Raise a ``ValueError`` where instance norm would have to normalise the single voxel of the coarsest grid."""
-    voxels = math.prod(math.ceil(side / multiple) for side, multiple in zip(x.shape[2:], multiples))
-    if voxels == 1 and any(isinstance(module, _InstanceNorm) for module in network.modules()):
+    one_voxel = all(side <= multiple for side, multiple in zip(x.shape[2:], multiples))
+    if one_voxel and any(isinstance(module, _InstanceNorm) for module in network.modules()):
         raise size_error(network, x, multiples, "with more than one of them along an axis, for instance norm")
 
 
