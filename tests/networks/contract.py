@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from xattnres_monai import CrossStageAttention
+from xattnres_monai import CrossStageAttention, load_backbone
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,20 @@ PARTIAL = [
 ]
 
 
+# every cell of the table of options; without aggregating stages the other options change nothing but the skips
+COMBINATIONS = [
+    dict(zip(("stages", "query", "fusion", "skip_connections", "placement", "recompute"), cell))
+    for cell in itertools.product(
+        ("all", "encoder", "decoder"),
+        ("static", "spatial"),
+        ("replace", "residual"),
+        (True, False),
+        ("input", "merge"),
+        (True, False),
+    )
+] + [{"stages": "none", "skip_connections": skips} for skips in (True, False)]
+
+
 def awaken(network: nn.Module) -> nn.Module:
     """Random values for what starts at zero (queries, γ), so that a test sees the whole mechanism."""
     generator = torch.Generator().manual_seed(0)
@@ -44,19 +58,26 @@ def awaken(network: nn.Module) -> nn.Module:
     return network
 
 
+def assert_agrees(got: torch.Tensor, expected: torch.Tensor) -> None:
+    """To 1e-4 of the largest logit: instance norm over the few voxels of these small cases amplifies rounding."""
+    torch.testing.assert_close(got, expected, atol=1e-4 * max(1.0, expected.abs().max().item()), rtol=0)
+
+
 class NetworkContract:
     """Inherit, set the three class attributes, and add what is special to the network."""
 
     network_class: ClassVar[type[nn.Module]]
     monai_class: ClassVar[type[nn.Module]]
     cases: ClassVar[dict[str, Case]]
+    batch: ClassVar[int] = 2
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "case" in metafunc.fixturenames:
             metafunc.parametrize("case", self.cases.values(), ids=self.cases.keys())
-        if "export_case" in metafunc.fixturenames:  # compiling and exporting take seconds: the first 2D and 3D case do
+        if "first_case" in metafunc.fixturenames:  # where a cell takes many seconds; 3D is slow
             firsts = {len(case.sizes[0]): case for case in reversed(self.cases.values())}
-            metafunc.parametrize("export_case", firsts.values(), ids=[f"{dims}d" for dims in firsts])
+            cases = [pytest.param(case, marks=[pytest.mark.slow] * (dims == 3)) for dims, case in firsts.items()]
+            metafunc.parametrize("first_case", cases, ids=[f"{dims}d" for dims in firsts])
         if "variant" in metafunc.fixturenames:
             metafunc.parametrize("variant", VARIANTS, ids=lambda variant: "-".join(map(str, variant.values())))
 
@@ -64,9 +85,10 @@ class NetworkContract:
         torch.manual_seed(0)
         return awaken(self.network_class(**case.arguments, xattnres=options))
 
-    def image(self, case: Case, size: tuple[int, ...] | None = None, batch: int = 2) -> torch.Tensor:
+    def image(self, case: Case, size: tuple[int, ...] | None = None, batch: int = 0) -> torch.Tensor:
         generator = torch.Generator().manual_seed(1)
-        return torch.rand(batch, case.arguments["in_channels"], *(size or case.sizes[0]), generator=generator)
+        shape = (batch or self.batch, case.arguments["in_channels"], *(size or case.sizes[0]))
+        return torch.rand(shape, generator=generator)
 
     # --- the plain network is inside --------------------------------------------------------------------------------
 
@@ -92,8 +114,8 @@ class NetworkContract:
     def test_a_warm_started_residual_network_is_the_monai_network_bit_for_bit(self, case: Case):
         plain = self.monai_class(**case.arguments).eval()
         network = self.network_class(**case.arguments, xattnres={"fusion": "residual"}).eval()
-        report = network.load_state_dict(plain.state_dict(), strict=False)
-        assert not report.unexpected_keys and all(name.startswith("xattnres.") for name in report.missing_keys)
+        report = load_backbone(network, plain.state_dict())
+        assert not report.missing and not report.unexpected and not report.wrong_shape
         assert torch.equal(network(self.image(case)), plain(self.image(case)))
 
     # --- forward and backward ---------------------------------------------------------------------------------------
@@ -148,6 +170,29 @@ class NetworkContract:
         aggregating = [name for name, module in network.xattnres.items() if list(module.parameters())]
         assert aggregating == [name for name in later if options["stages"] == self.part(name)]
 
+    def test_every_combination_of_options_takes_a_step(self, first_case: Case):
+        image = self.image(first_case)
+        for options in COMBINATIONS:
+            network = self.build(first_case, **options)
+            optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+            network(image).square().mean().backward()
+            optimizer.step()
+            assert torch.isfinite(network(image)).all(), options
+
+    def test_placement_decides_the_grid_on_which_the_decoder_aggregates(self, case: Case):
+        coarse, fine = (
+            self.build(case, placement=where).attention_maps(self.image(case)) for where in ("input", "merge")
+        )
+        factors = {
+            name: tuple(b // a for a, b in zip(coarse[name].shape[2:], fine[name].shape[2:]))
+            for name in coarse
+            if self.part(name) == "decoder"
+        }
+        expected = 2 if self.upsamples_before_merging else 1
+        assert all(factor == (expected,) * len(factor) for factor in factors.values()), factors
+
+    upsamples_before_merging: ClassVar[bool] = True
+
     def part(self, stage: str) -> str:
         return "decoder" if stage.startswith("decoder") else "encoder"
 
@@ -189,7 +234,7 @@ class NetworkContract:
         aggregating = [name for name, module in network.xattnres.items() if isinstance(module, CrossStageAttention)]
         assert list(maps) == aggregating and len(maps) == len(network.xattnres) - 2
         for index, (name, weights) in enumerate(maps.items(), start=2):
-            assert weights.shape == (2, index, *inputs[name].shape[2:])
+            assert weights.shape == (self.batch, index, *inputs[name].shape[2:])
             torch.testing.assert_close(weights.sum(1), torch.ones_like(weights[:, 0]))
 
     def test_a_new_network_attends_uniformly(self, case: Case):
@@ -207,24 +252,24 @@ class NetworkContract:
         buffer = io.BytesIO()
         torch.jit.save(exported, buffer)
         buffer.seek(0)
-        torch.testing.assert_close(torch.jit.load(buffer)(image), network(image), atol=1e-4, rtol=1e-4)
+        assert_agrees(torch.jit.load(buffer)(image), network(image))
 
-    @pytest.mark.parametrize("options", VARIANTS[::3], ids=lambda options: "-".join(map(str, options.values())))
-    def test_onnx_agrees_with_eager_at_another_batch_size(self, export_case: Case, options: dict[str, Any], tmp_path):
+    @pytest.mark.parametrize("options", VARIANTS[::7], ids=lambda options: "-".join(map(str, options.values())))
+    def test_onnx_agrees_with_eager_at_another_batch_size(self, first_case: Case, options: dict[str, Any], tmp_path):
         onnxruntime = pytest.importorskip("onnxruntime")
-        network, image = self.build(export_case, **options).eval(), self.image(export_case)
+        network, image = self.build(first_case, **options).eval(), self.image(first_case, batch=2)
         batch = {"x": {0: torch.export.Dim("batch", min=1, max=64)}}
         path = tmp_path / "network.onnx"
         torch.onnx.export(network, (image,), path, dynamo=True, dynamic_shapes=batch, verbose=False)
         session = onnxruntime.InferenceSession(path)
         for count in (1, 3):
-            given = self.image(export_case, batch=count)
+            given = self.image(first_case, batch=count)
             (got,) = session.run(None, {session.get_inputs()[0].name: given.numpy()})
-            torch.testing.assert_close(torch.from_numpy(got), network(given), atol=1e-4, rtol=1e-4)
+            assert_agrees(torch.from_numpy(got), network(given))
 
-    @pytest.mark.parametrize("options", VARIANTS[::3], ids=lambda options: "-".join(map(str, options.values())))
-    def test_torch_compile_agrees_with_eager(self, export_case: Case, options: dict[str, Any]):
+    @pytest.mark.parametrize("options", VARIANTS[::7], ids=lambda options: "-".join(map(str, options.values())))
+    @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+    def test_torch_compile_agrees_with_eager(self, first_case: Case, options: dict[str, Any], backend: str):
         torch._dynamo.reset()
-        network, image = self.build(export_case, **options).eval(), self.image(export_case)
-        compiled = torch.compile(network, fullgraph=True)
-        torch.testing.assert_close(compiled(image), network(image), atol=1e-4, rtol=1e-4)
+        network, image = self.build(first_case, **options).eval(), self.image(first_case, batch=2)
+        assert_agrees(torch.compile(network, fullgraph=True, backend=backend)(image), network(image))

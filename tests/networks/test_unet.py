@@ -10,6 +10,7 @@ from xattnres_monai import XAttnResUNet
 class TestXAttnResUNet(NetworkContract):
     network_class = XAttnResUNet
     monai_class = UNet
+    upsamples_before_merging = False
     cases = {
         "2d": Case(
             dict(spatial_dims=2, in_channels=1, out_channels=2, channels=(4, 8, 8, 16), strides=(2, 2, 2)),
