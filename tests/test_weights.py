@@ -11,7 +11,7 @@ from monai.bundle import ConfigParser
 from monai.networks.nets import UNETR, SwinUNETR, UNet
 from torch import nn
 
-from tests.networks.contract import awaken
+from tests.networks.case import awaken
 from xattnres_monai import XAttnResUNet
 from xattnres_monai.weights import LoadReport, WrongShape, load_backbone
 

@@ -44,7 +44,9 @@ class Bundles:
         stale = [path for path, text in files.items() if _text(path) != text]
         for path in stale:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(files[path])
+            written = path.with_name(f".{path.name}")  # renamed when whole: an interrupted run leaves no half file
+            written.write_text(files[path])
+            written.replace(path)
         return "\n".join([*(f"rendered {path}" for path in stale), f"{len(files) - len(stale)} files were fresh"])
 
     def check(self) -> str:

@@ -5,30 +5,16 @@ from __future__ import annotations
 import copy
 import io
 import itertools
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import pytest
 import torch
 from torch import nn
 
+from tests.networks.case import Case
+from tests.networks.export_contract import ExportContract
 from xattnres_monai import CrossStageAttention, load_backbone
 
-
-@dataclass(frozen=True)
-class Case:
-    """Constructor arguments without ``xattnres``, sizes the network takes, and sizes it does not with the multiple."""
-
-    arguments: dict[str, Any]
-    sizes: tuple[tuple[int, ...], ...]
-    refused: tuple[tuple[int, ...], ...]
-    multiple: tuple[int, ...]
-
-
-VARIANTS = [
-    {"query": query, "fusion": fusion, "skip_connections": skips}
-    for query, fusion, skips in itertools.product(("static", "spatial"), ("replace", "residual"), (True, False))
-]
 PARTIAL = [
     {"stages": stages, "skip_connections": skips}
     for stages, skips in itertools.product(("encoder", "decoder", "none"), (True, False))
@@ -49,46 +35,8 @@ COMBINATIONS = [
 ] + [{"stages": "none", "skip_connections": skips} for skips in (True, False)]
 
 
-def awaken(network: nn.Module) -> nn.Module:
-    """Random values for what starts at zero (queries, γ), so that a test sees the whole mechanism."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in network.xattnres.parameters():
-            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
-    return network
-
-
-def assert_agrees(got: torch.Tensor, expected: torch.Tensor) -> None:
-    """To 1e-4 of the largest logit: instance norm over the few voxels of these small cases amplifies rounding."""
-    torch.testing.assert_close(got, expected, atol=1e-4 * max(1.0, expected.abs().max().item()), rtol=0)
-
-
-class NetworkContract:
-    """Inherit, set the three class attributes, and add what is special to the network."""
-
-    network_class: ClassVar[type[nn.Module]]
-    monai_class: ClassVar[type[nn.Module]]
-    cases: ClassVar[dict[str, Case]]
-    batch: ClassVar[int] = 2
-
-    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        if "case" in metafunc.fixturenames:
-            metafunc.parametrize("case", self.cases.values(), ids=self.cases.keys())
-        if "first_case" in metafunc.fixturenames:  # where a cell takes many seconds; 3D is slow
-            firsts = {len(case.sizes[0]): case for case in reversed(self.cases.values())}
-            cases = [pytest.param(case, marks=[pytest.mark.slow] * (dims == 3)) for dims, case in firsts.items()]
-            metafunc.parametrize("first_case", cases, ids=[f"{dims}d" for dims in firsts])
-        if "variant" in metafunc.fixturenames:
-            metafunc.parametrize("variant", VARIANTS, ids=lambda variant: "-".join(map(str, variant.values())))
-
-    def build(self, case: Case, **options: Any) -> nn.Module:
-        torch.manual_seed(0)
-        return awaken(self.network_class(**case.arguments, xattnres=options))
-
-    def image(self, case: Case, size: tuple[int, ...] | None = None, batch: int = 0) -> torch.Tensor:
-        generator = torch.Generator().manual_seed(1)
-        shape = (batch or self.batch, case.arguments["in_channels"], *(size or case.sizes[0]))
-        return torch.rand(shape, generator=generator)
+class NetworkContract(ExportContract):
+    """Inherit, set the class attributes of :class:`NetworkCases`, and add what is special to the network."""
 
     # --- the plain network is inside --------------------------------------------------------------------------------
 
@@ -243,35 +191,3 @@ class NetworkContract:
         network = self.network_class(**case.arguments)
         for weights in network.attention_maps(self.image(case)).values():
             torch.testing.assert_close(weights, torch.full_like(weights, 1 / weights.shape[1]))
-
-    # --- deployment -------------------------------------------------------------------------------------------------
-
-    scriptable: ClassVar[bool] = True
-
-    def test_torchscript_agrees_with_eager(self, case: Case, variant: dict[str, Any]):
-        network, image = self.build(case, **variant).eval(), self.image(case)
-        exported = torch.jit.script(network) if self.scriptable else torch.jit.trace(network, image)
-        buffer = io.BytesIO()
-        torch.jit.save(exported, buffer)
-        buffer.seek(0)
-        assert_agrees(torch.jit.load(buffer)(image), network(image))
-
-    @pytest.mark.parametrize("options", VARIANTS[::7], ids=lambda options: "-".join(map(str, options.values())))
-    def test_onnx_agrees_with_eager_at_another_batch_size(self, first_case: Case, options: dict[str, Any], tmp_path):
-        onnxruntime = pytest.importorskip("onnxruntime")
-        network, image = self.build(first_case, **options).eval(), self.image(first_case, batch=2)
-        batch = {"x": {0: torch.export.Dim("batch", min=1, max=64)}}
-        path = tmp_path / "network.onnx"
-        torch.onnx.export(network, (image,), path, dynamo=True, dynamic_shapes=batch, verbose=False)
-        session = onnxruntime.InferenceSession(path)
-        for count in (1, 3):
-            given = self.image(first_case, batch=count)
-            (got,) = session.run(None, {session.get_inputs()[0].name: given.numpy()})
-            assert_agrees(torch.from_numpy(got), network(given))
-
-    @pytest.mark.parametrize("options", VARIANTS[::7], ids=lambda options: "-".join(map(str, options.values())))
-    @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
-    def test_torch_compile_agrees_with_eager(self, first_case: Case, options: dict[str, Any], backend: str):
-        torch._dynamo.reset()
-        network, image = self.build(first_case, **options).eval(), self.image(first_case, batch=2)
-        assert_agrees(torch.compile(network, fullgraph=True, backend=backend)(image), network(image))

@@ -4,7 +4,8 @@ import pytest
 import torch
 from monai.networks.nets import SwinUNETR
 
-from tests.networks.contract import Case, NetworkContract
+from tests.networks.case import Case
+from tests.networks.contract import NetworkContract
 from xattnres_monai import XAttnResSwinUNETR
 
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 import torch
 from monai.networks.nets import UNet
 
-from tests.networks.contract import Case, NetworkContract
+from tests.networks.case import Case
+from tests.networks.contract import NetworkContract
 from xattnres_monai import XAttnResUNet
 
 

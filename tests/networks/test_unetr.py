@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from monai.networks.nets import UNETR
 
-from tests.networks.contract import Case, NetworkContract
+from tests.networks.case import Case
+from tests.networks.contract import NetworkContract
 from xattnres_monai import XAttnResUNETR
 
 
