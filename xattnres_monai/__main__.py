@@ -7,12 +7,13 @@ import sys
 import fire
 
 from xattnres_monai.bundles import Bundles
+from xattnres_monai.datasets.overview import datalist
 from xattnres_monai.report import report
 
 
 def main() -> None:
     try:
-        fire.Fire({"bundles": Bundles, "report": report}, name="xattnres_monai")
+        fire.Fire({"bundles": Bundles, "datalist": datalist, "report": report}, name="xattnres_monai")
     except (OSError, ValueError, RuntimeError) as error:
         sys.exit(f"error: {error}")
 

@@ -3,8 +3,8 @@
 MONAI's tools read ``train.json`` or ``inference.json`` alone, so a bundle has to be whole by itself. What bundles share
 lies in ``bundles/templates`` and is composed ahead of time with the merge rules of MONAI's ``ConfigParser``: a key sets
 an id, ``a#b`` a nested one, and ``+a`` extends a list or dictionary. ``bundle.yaml`` gives the facts, in sections:
-``common`` goes into train.json and inference.json; ``train``, ``evaluate``, ``inference`` and ``metadata`` go into the
-file of that name.
+``common`` goes into train.json and inference.json; ``train``, ``evaluate``, ``inference`` and ``metadata`` into the
+file of that name; ``network_unet`` and so on into the overlay of that network, and wherever it is the bundle's own.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from monai.bundle.utils import merge_kv
 
 __all__ = ["Bundles"]
 
-SECTIONS = ("common", "train", "evaluate", "inference", "metadata")
+NETWORKS = ("network_unet", "network_unetr", "network_swin_unetr")
+SECTIONS = ("common", "train", "evaluate", "inference", "metadata", *NETWORKS)
 
 
 class Bundles:
@@ -89,18 +90,35 @@ class Bundles:
             raise ValueError(
                 f"{folder / 'bundle.yaml'} has sections {sorted(facts)}, expected only {', '.join(SECTIONS)}"
             )
-        common, train, evaluate, inference, metadata = (facts.get(section, {}) for section in SECTIONS)
-        template = {name: self.zoo / "templates" / f"{name}.json" for name in SECTIONS}
-        shared = _merge(_load(template["common"]), common)
+        template = {path.stem: _load(path) for path in (self.zoo / "templates").glob("*.json")}
+        given = {section: facts.get(section, {}) for section in SECTIONS}
+        networks = {name: _merge(template[name], given[name]) for name in NETWORKS}
+        network = networks[_own_network(folder, given["common"])]
+        architecture = {key: value for key, value in network.items() if key != "learning_rate"}  # what inference needs
+        inference = _merge(template["common"], architecture, given["common"])
+        train = _merge(template["common"], network, given["common"])
         return {
-            "train": _merge(shared, _load(template["train"]), train),
-            "evaluate": _merge(_load(template["evaluate"]), evaluate),
-            "inference": _merge(shared, _load(template["inference"]), inference),
+            "train": _merge(train, template["train"], given["train"]),
+            "evaluate": _merge(template["evaluate"], given["evaluate"]),
+            "inference": _merge(inference, template["inference"], given["inference"]),
+            "multi_gpu_train": template["multi_gpu_train"],
+            **networks,
+            **{name: config for name, config in template.items() if name.startswith("variant_")},
             # MONAI's tools read metadata as plain JSON: its references to facts are resolved here
-            "metadata": ConfigParser({**_merge(shared, metadata), "_": _load(template["metadata"])}).get_parsed_content(
-                "_"
-            ),
+            "metadata": ConfigParser(
+                {**_merge(inference, given["metadata"]), "_": template["metadata"]}
+            ).get_parsed_content("_"),
         }
+
+
+def _own_network(folder: Path, common: Mapping[str, Any]) -> str:
+    name = f"network_{common.get('network_name')}"
+    if name not in NETWORKS:
+        raise ValueError(
+            f"{folder / 'bundle.yaml'} has network_name: {common.get('network_name')} in its section common, "
+            f"expected one of {', '.join(network.removeprefix('network_') for network in NETWORKS)}"
+        )
+    return name
 
 
 def _load(path: Path) -> dict[str, Any]:

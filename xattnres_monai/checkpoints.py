@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ignite import distributed
 from ignite.engine import Engine, Events
 from ignite.handlers import DiskSaver
 from torch import nn
@@ -66,7 +67,9 @@ class ResumableCheckpoint:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         max_epochs = trainer.state.max_epochs
         if reason := self._other_run(checkpoint, max_epochs):
-            self._set_aside(reason)
+            distributed.barrier()  # every process has read it
+            if distributed.get_rank() == 0:
+                self._set_aside(reason)
             return
         for name, member in self._members(trainer).items():
             member.load_state_dict(checkpoint[name])

@@ -12,8 +12,11 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from monai.transforms import MapTransform
+from monai.data import MetaTensor
+from monai.transforms import MapTransform, Orientation
 from numpy.typing import NDArray
+
+from xattnres_monai.datasets.layout import stem
 
 __all__ = ["SaveOverlayd", "overlay"]
 
@@ -115,14 +118,14 @@ class SaveOverlayd(MapTransform):
         self.caption = caption
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        image = data[self.image_key]
-        name = Path(str(image.meta["filename_or_obj"])).name.removesuffix(".gz").removesuffix(".nii")
+        image = _upright(data[self.image_key])
+        name = stem(data[self.image_key].meta["filename_or_obj"])
         label = data.get(self.label_key)
         for key in self.key_iterator(data):
             figure = overlay(
                 image[0].cpu().numpy(),
-                data[key][0].cpu().numpy(),
-                None if label is None else label[0].cpu().numpy(),
+                _upright(data[key])[0].cpu().numpy(),
+                None if label is None else _upright(label)[0].cpu().numpy(),
                 spacing=image.pixdim.tolist()[: image.ndim - 1],
                 class_names=self.class_names,
                 title=f"{name}  {self.caption}".strip(),
@@ -130,3 +133,10 @@ class SaveOverlayd(MapTransform):
             self.output_dir.mkdir(parents=True, exist_ok=True)
             figure.savefig(self.output_dir / f"{name}.png", dpi=110)
         return dict(data)
+
+
+def _upright(volume: MetaTensor) -> MetaTensor:
+    """A volume ``(1, H, W, D)`` in the orientation RAS; a picture ``(1, W, H)`` with its first row on top."""
+    if volume.ndim == 3:
+        return volume.flip(-1)
+    return Orientation(axcodes="RAS", labels=None)(volume)

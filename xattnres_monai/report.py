@@ -3,46 +3,62 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["read_dice", "report", "summary", "table"]
+from xattnres_monai.datasets.layout import stem
 
-RAW_DICE = "val_mean_dice_raw.csv"
+__all__ = ["read_metric", "report", "summary", "table"]
+
+Values = NDArray[np.float64]
+DICE, HD95, ASD = "val_mean_dice", "hd95", "asd"  # as the configs name them, and so MetricsSaver its files
 
 
-def read_dice(evaluation_dir: str | Path) -> tuple[list[str], NDArray[np.float64]]:
-    """Cases and their Dice per foreground class, shape ``(cases, classes)``, NaN where a class is absent.
+def read_metric(evaluation_dir: str | Path, metric: str) -> tuple[list[str], Values]:
+    """Cases and their values per foreground class, shape ``(cases, classes)``.
+
+    Dice is NaN where the label lacks a class; distances are not finite where label or prediction does.
+
+    Args:
+        evaluation_dir: folder that ``MetricsSaver`` wrote to.
+        metric: ``val_mean_dice``, ``hd95`` (95th percentile of the Hausdorff distance) or ``asd`` (average symmetric
+            surface distance).
 
     Raises:
         FileNotFoundError: when the folder holds no evaluation.
     """
-    path = Path(evaluation_dir) / RAW_DICE
+    path = Path(evaluation_dir) / f"{metric}_raw.csv"
     if not path.exists():
         raise FileNotFoundError(
-            f"no {RAW_DICE} in {evaluation_dir}, expected the folder of an evaluation; run evaluate.json"
+            f"no {path.name} in {evaluation_dir}, expected an evaluation's folder; run evaluate.json"
         )
     with path.open(newline="") as file:
         rows = list(csv.reader(file))
     # columns: file name, one per class, mean
-    return [Path(row[0]).name for row in rows[1:]], np.array([row[1:-1] for row in rows[1:]], dtype=float)
+    values = np.array([row[1:-1] for row in rows[1:]], dtype=float)
+    return [stem(row[0]) for row in rows[1:]], values if metric == DICE else np.where(
+        np.isfinite(values), values, np.nan
+    )
 
 
-def table(rows: Mapping[str, NDArray[np.float64]], class_names: list[str]) -> str:
+def table(rows: Mapping[str, Values], class_names: Sequence[str], digits: Mapping[str, int] | None = None) -> str:
     """Mean ± standard deviation over cases of each class and of the mean over classes, one line per row.
 
     Args:
-        rows: Dice ``(cases, classes)`` by the name of the method.
+        rows: values ``(cases, classes)`` by what they are; NaN is left out.
         class_names: of the foreground classes.
+        digits: after the point, by row; 3 where not given.
     """
-    header = ["Dice (mean ± sd over cases)", *class_names, "mean"]
-    lines = [header]
-    for name, dice in rows.items():
-        columns = np.column_stack([dice, np.nanmean(dice, axis=1)])
-        lines.append([name, *(f"{np.nanmean(c):.3f} ± {np.nanstd(c):.3f}" for c in columns.T)])
+    lines = [["mean ± sd over cases", *class_names, "mean"]]
+    for name, values in rows.items():
+        masked = np.ma.masked_invalid(values)
+        columns = [*masked.T, masked.mean(axis=1)]
+        places = (digits or {}).get(name, 3)
+        cells = [f"{c.mean():.{places}f} ± {c.std():.{places}f}" if c.count() else "–" for c in columns]
+        lines.append([name, *cells])
     widths = [max(map(len, column)) for column in zip(*lines)]
     padded = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths)) + " |" for line in lines]
     return "\n".join([padded[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *padded[1:]])
@@ -51,20 +67,39 @@ def table(rows: Mapping[str, NDArray[np.float64]], class_names: list[str]) -> st
 def summary(
     evaluation_dir: str | Path,
     labels: Mapping[str, str],
+    unit: str = "mm",
     caption: str = "",
-    others: Mapping[str, NDArray[np.float64]] | None = None,
+    others: Mapping[str, Values] | None = None,
 ) -> str:
-    """The Dice table of an evaluation, with a line that says of what; also written to ``summary.md`` beside the CSV.
+    """The table of an evaluation; also written to ``summary.md``, and all values to ``cases.csv``, beside the CSV.
 
     Args:
         evaluation_dir: folder that ``MetricsSaver`` wrote to.
         labels: class names by their values, background first.
+        unit: of the distances.
         caption: what has to be said wherever the figures are shown.
         others: Dice ``(cases, classes)`` of other methods on the same cases, by their names.
     """
-    cases, dice = read_dice(evaluation_dir)
+    names = list(labels.values())[1:]
+    cases, dice = read_metric(evaluation_dir, DICE)
+    hd95, asd = (read_metric(evaluation_dir, metric)[1] for metric in (HD95, ASD))
+    rows = {
+        "Dice": dice,
+        **{f"Dice, {name}": values for name, values in (others or {}).items()},
+        f"HD95 ({unit})": hd95,
+        f"average surface distance ({unit})": asd,
+    }
     title = f"{len(cases)} validation cases" + (f", {caption}" if caption else "")
-    text = f"{title}\n\n{table({'network': dice, **(others or {})}, list(labels.values())[1:])}\n"
+    text = f"{title}\n\n{table(rows, names, dict.fromkeys(list(rows)[-2:], 2))}\n"
+    missed = int((np.isnan(asd) & ~np.isnan(dice)).sum())
+    if missed:
+        text += f"\nThe distances leave out {missed} structures that the network missed altogether.\n"
+    with (Path(evaluation_dir) / "cases.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["case", "class", "dice", f"hd95_{unit}", f"asd_{unit}"])
+        for row, case in enumerate(cases):
+            for column, name in enumerate(names):
+                writer.writerow([case, name, *(f"{values[row, column]:.4f}" for values in (dice, hd95, asd))])
     (Path(evaluation_dir) / "summary.md").write_text(text)
     return text
 

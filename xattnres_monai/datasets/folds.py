@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from monai.data import partition_dataset
 
-__all__ = ["assign_folds", "training_cases", "validation_cases"]
+__all__ = ["assign_folds", "official_fold", "training_cases", "validation_cases"]
 
 Case = dict[str, Any]
+NEVER = -1  # the fold of cases that only train
 
 
 def assign_folds(cases: Iterable[Case], folds: int, seed: int) -> list[Case]:
@@ -37,6 +38,20 @@ def assign_folds(cases: Iterable[Case], folds: int, seed: int) -> list[Case]:
     return [{**case, "fold": fold_of[case["patient_id"]]} for case in cases]
 
 
+def official_fold(cases: Iterable[Case], validates: Callable[[Case], bool]) -> list[Case]:
+    """The split that a data set was published with, as its only fold.
+
+    Args:
+        cases: dictionaries with ``case_id``.
+        validates: whether a case is for validation.
+
+    Returns:
+        The cases in the order of their ids; ``fold`` is 0 in those that validate and -1 in the others, which never do.
+    """
+    cases = sorted(cases, key=lambda case: case["case_id"])
+    return [{**case, "fold": 0 if validates(case) else NEVER} for case in cases]
+
+
 def training_cases(cases: list[Case], fold: int) -> list[Case]:
     """The cases outside ``fold``; a ``ValueError`` when no case is inside."""
     validating = validation_cases(cases, fold)
@@ -47,5 +62,6 @@ def validation_cases(cases: list[Case], fold: int) -> list[Case]:
     """The cases inside ``fold``; a ``ValueError`` when there is none."""
     chosen = [case for case in cases if case["fold"] == fold]
     if not chosen:
-        raise ValueError(f"got fold={fold}, expected one of {sorted({case['fold'] for case in cases})}")
+        present = sorted({case["fold"] for case in cases} - {NEVER})
+        raise ValueError(f"got fold={fold}, expected one of {present}")
     return chosen

@@ -17,9 +17,15 @@ from typing import Any
 from monai.apps import DecathlonDataset, download_and_extract
 
 from xattnres_monai.datasets.folds import assign_folds
+from xattnres_monai.datasets.layout import Layout, check_pairs, stem
 
 __all__ = ["datalist", "download"]
 
+LAYOUT = Layout(
+    name="Medical Segmentation Decathlon",
+    expected="dataset.json, imagesTr, labelsTr",
+    source="http://medicaldecathlon.com",
+)
 logger = logging.getLogger(__name__)
 
 
@@ -35,23 +41,18 @@ def datalist(dataset_dir: str | Path, folds: int = 5, seed: int = 0) -> list[dic
         Dictionaries with ``image``, ``label`` (paths), ``case_id``, ``patient_id`` and ``fold``, by case id.
 
     Raises:
-        FileNotFoundError: when the folder is no decathlon task, or for files that ``dataset.json`` names in vain.
+        FileNotFoundError: when the folder is no decathlon task.
+        ValueError: for pairs that are missing or do not fit, all at once.
     """
     root = Path(dataset_dir)
     description = root / "dataset.json"
     if not description.is_file():
-        raise FileNotFoundError(
-            f"no dataset.json in {root.resolve()}, expected a Medical Segmentation Decathlon task (dataset.json, "
-            "imagesTr, labelsTr); get it from http://medicaldecathlon.com and give its folder as dataset_dir"
-        )
+        raise LAYOUT.error(root, "it has no dataset.json")
     cases = []
     for entry in json.loads(description.read_text())["training"]:
-        case_id = Path(entry["image"]).name.removesuffix(".gz").removesuffix(".nii")
         files = {key: str(root / entry[key]) for key in ("image", "label")}
-        cases.append({**files, "case_id": case_id, "patient_id": case_id})
-    missing = [path for case in cases for path in (case["image"], case["label"]) if not Path(path).is_file()]
-    if missing:
-        raise FileNotFoundError(f"{len(missing)} files named in {description} are missing: {', '.join(missing)}")
+        cases.append({**files, "case_id": stem(entry["image"]), "patient_id": stem(entry["image"])})
+    check_pairs(cases)
     return assign_folds(cases, folds, seed)
 
 

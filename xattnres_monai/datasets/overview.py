@@ -1,0 +1,104 @@
+"""The command ``datalist``: what a data set's folder holds, as a table and as a file that MONAI reads."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+from nibabel.affines import voxel_sizes
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+
+from xattnres_monai.datasets import acdc, amos, btcv, busi, msd
+from xattnres_monai.datasets.layout import read_grid
+
+__all__ = ["datalist"]
+
+DATASETS: dict[str, Callable[..., list[dict[str, Any]]]] = {
+    "acdc": acdc.datalist,
+    "amos": amos.datalist,
+    "btcv": btcv.datalist,
+    "busi": busi.datalist,
+    "msd": msd.datalist,
+}
+
+
+def datalist(dataset: str, root: str, output: str = "datalist.json", **options: Any) -> str:
+    """Read a data set's published folder layout, check every file, and write its cases and folds as JSON.
+
+    Args:
+        dataset: acdc, amos, btcv, busi or msd.
+        root: folder of the data set.
+        output: file to write, in the layout of MONAI's ``load_decathlon_datalist``: ``training`` holds dictionaries
+            with ``image`` and ``label`` (paths relative to ``root``), ``case_id``, ``patient_id`` and ``fold``.
+        **options: of the data set: ``--folds``, ``--seed``, ``--modality`` (amos), ``--with_normal`` (busi).
+
+    Returns:
+        A table of the cases: fold, shape, spacing in mm, labels found.
+
+    Raises:
+        ValueError: for an unknown data set, or for files that do not fit or labels that are empty, all at once.
+        FileNotFoundError: when the folder has another layout.
+    """
+    if dataset not in DATASETS:
+        raise ValueError(f"got the data set {dataset!r}, expected one of {', '.join(DATASETS)}")
+    try:
+        cases = DATASETS[dataset](root, **options)
+    except TypeError as error:
+        raise ValueError(f"{error}; see python -m xattnres_monai datalist --help") from error
+    rows = [("case", "patient", "fold", "shape", "spacing (mm)", "labels")]
+    empty = []
+    for case in tqdm(cases, desc="reading labels", unit="case", disable=None):
+        shape, affine = read_grid(case["image"])
+        spacing = voxel_sizes(affine)[: len(shape)]
+        values = sorted(set().union(*(_values(path) for path in _paths(case["label"]))))
+        if values == [0] and not options.get("with_normal"):
+            empty.append(case["case_id"])
+        fold = str(case["fold"])
+        rows.append(
+            (
+                case["case_id"],
+                case["patient_id"],
+                fold,
+                "×".join(map(str, shape)),
+                "×".join(f"{size:.3g}" for size in spacing),
+                " ".join(f"{value:g}" for value in values),
+            )
+        )
+    if empty:
+        raise ValueError(f"{len(empty)} labels have no voxel above 0: {', '.join(empty)}; repair them or take them out")
+    _write(cases, Path(root), Path(output))
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    patients = len({case["patient_id"] for case in cases})
+    return "\n".join([*lines, f"{len(cases)} cases of {patients} patients, written to {output}"])
+
+
+def _paths(label: str | list[str]) -> list[str]:
+    return label if isinstance(label, list) else [label]
+
+
+def _values(path: str) -> list[float]:
+    values: NDArray[Any]
+    if path.endswith(".png"):
+        with Image.open(path) as picture:
+            values = np.unique(np.asarray(picture.convert("L")))
+    else:
+        values = np.unique(np.asarray(nibabel.load(path).dataobj))
+    return [float(value) for value in values]
+
+
+def _write(cases: list[dict[str, Any]], root: Path, output: Path) -> None:
+    def relative(paths: str | list[str]) -> str | list[str]:
+        return (
+            [os.path.relpath(path, root) for path in paths] if isinstance(paths, list) else os.path.relpath(paths, root)
+        )
+
+    training = [{**case, "image": relative(case["image"]), "label": relative(case["label"])} for case in cases]
+    output.write_text(json.dumps({"training": training}, indent=2) + "\n")
