@@ -9,15 +9,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 DEMO := bundles/mni152_mri_segmentation
+OUTPUT := $(DEMO)/output/unet_xattnres
 BUNDLE := $(BIN)/python -m monai.bundle run --bundle_root $(DEMO)
 
 .PHONY: demo test test-slow lint clean
 
 demo: $(VENV)/.demo  ## train, evaluate and infer on simulated brain MRI, offline, in minutes
 	$(BUNDLE) --config_file $(DEMO)/configs/train.json
-	$(BUNDLE) --config_file "['$(DEMO)/configs/train.json','$(DEMO)/configs/evaluate.json']" --checkpoint $(DEMO)/output/checkpoints/model.pt
-	$(BUNDLE) --config_file $(DEMO)/configs/inference.json --checkpoint $(DEMO)/output/checkpoints/model.pt
-	$(BIN)/python -m xattnres_monai report $(DEMO)/output
+	$(BUNDLE) --config_file "['$(DEMO)/configs/train.json','$(DEMO)/configs/evaluate.json']" --checkpoint $(OUTPUT)/checkpoints/model.pt
+	$(BUNDLE) --config_file $(DEMO)/configs/inference.json --checkpoint $(OUTPUT)/checkpoints/model.pt
+	$(BIN)/python -m xattnres_monai report $(OUTPUT)
 
 test: $(VENV)/.dev lint  ## the fast suite with its coverage
 	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --cov --cov-report term

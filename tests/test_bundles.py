@@ -9,10 +9,8 @@ import jsonschema
 import pytest
 from monai.bundle.scripts import verify_metadata
 
+from tests.bundle_runs import NAMES, ZOO
 from xattnres_monai.bundles import Bundles
-
-ZOO = Path(__file__).parents[1] / "bundles"
-NAMES = sorted(path.parent.name for path in ZOO.glob("*/bundle.yaml"))
 
 
 @pytest.fixture

@@ -61,14 +61,15 @@ class Bundles:
         return f"{len(files)} files are fresh"
 
     def list(self) -> str:
-        """A table of the bundles: name, what it segments, modality, network, weights."""
-        rows = [("bundle", "data", "modality", "network", "weights")]
+        """A table of the bundles: name, data, modality, network, weights, and the mean Dice measured with them."""
+        rows = [("bundle", "data", "modality", "network", "weights", "Dice")]
         for folder in self._folders():
             metadata = json.loads((folder / "configs" / "metadata.json").read_text())
             network = json.loads((folder / "configs" / "train.json").read_text())["network_def"]["_target_"]
-            weights = "models/model.pt" if (folder / "models" / "model.pt").exists() else "not trained here"
+            weights = "models/model.pt" if (folder / "models" / "model.pt").exists() else "none"
+            dice = str(metadata["eval_metrics"].get("mean_dice", "not trained here"))
             modality = metadata["network_data_format"]["inputs"]["image"]["modality"]
-            rows.append((folder.name, metadata["name"], modality, network.rpartition(".")[2], weights))
+            rows.append((folder.name, metadata["name"], modality, network.rpartition(".")[2], weights, dice))
         widths = [max(map(len, column)) for column in zip(*rows)]
         return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
 

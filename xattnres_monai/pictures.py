@@ -43,12 +43,13 @@ def overlay(
         title: over the picture.
 
     Returns:
-        A figure with one panel in 2D, and in 3D with the three planes through the segmented voxels' largest sections.
+        A figure with one panel in 2D, and in 3D with the three planes through the largest sections of the label, or of
+        the segmentation where there is no label.
     """
     names = dict(class_names or {value: f"class {value}" for value in range(1, int(segmentation.max()) + 1)})
     count = max(names, default=1)
     colours = ListedColormap([COLOURS[value % len(COLOURS)] for value in range(count)])
-    cuts = _cuts(segmentation if segmentation.any() or label is None else label)
+    cuts = _cuts(segmentation if label is None or not label.any() else label)
     figure = Figure(figsize=(4 * len(cuts), 4.6), facecolor="white", layout="constrained")
     window = np.percentile(image, (0.5, 99.5))
     for panel, (plane, axis, index) in zip(figure.subplots(1, len(cuts), squeeze=False)[0], cuts):

@@ -1,0 +1,70 @@
+"""What a training run leaves behind and how it goes on from there; one bundle stands for all."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+
+from tests.bundle_runs import state, train
+
+NAME = "msd_hippocampus_mri_segmentation"
+
+
+@pytest.fixture(scope="module")
+def output(decathlon, tmp_path_factory):
+    """The output folder of a short training."""
+    folder = tmp_path_factory.mktemp("output")
+    train(NAME, decathlon, folder, epochs=4)
+    return folder
+
+
+def test_training_learns_and_leaves_both_checkpoints(output):
+    assert sorted(path.name for path in (output / "checkpoints").iterdir()) == ["last.pt", "model.pt"]
+    assert state(output)["trainer"]["epoch_length"] == 2
+    assert state(output)["best_metric"] > 0.3
+    weights = torch.load(output / "checkpoints" / "model.pt", weights_only=True)
+    assert all(isinstance(tensor, torch.Tensor) for tensor in weights.values())
+    assert any(key.startswith("xattnres.") for key in weights)
+
+
+def test_training_resumes_where_it_was(decathlon, tmp_path, capsys):
+    train(NAME, decathlon, tmp_path, epochs=1)
+    train(NAME, decathlon, tmp_path, epochs=2)
+    assert "resumed after epoch 1 of 2" in capsys.readouterr().out
+    assert state(tmp_path)["trainer"]["iteration"] == 4
+    assert state(tmp_path)["optimizer"]["state"][0]["step"] == 4
+
+
+def test_the_best_network_survives_a_resumed_run_that_only_gets_worse(decathlon, tmp_path):
+    train(NAME, decathlon, tmp_path, epochs=3)
+    best = state(tmp_path)["best_metric"], (tmp_path / "checkpoints" / "model.pt").read_bytes()
+    # a wild learning rate from here on: no later epoch can be the best
+    spoiled = state(tmp_path)
+    for group in spoiled["optimizer"]["param_groups"]:
+        group["lr"] = group["initial_lr"] = 1e6
+    spoiled["lr_scheduler"]["base_lrs"] = [1e6]
+    torch.save(spoiled, tmp_path / "checkpoints" / "last.pt")
+    train(NAME, decathlon, tmp_path, epochs=5)
+    assert (state(tmp_path)["best_metric"], (tmp_path / "checkpoints" / "model.pt").read_bytes()) == best
+
+
+def test_a_finished_training_is_not_trained_again(output, decathlon):
+    before = (output / "checkpoints" / "model.pt").read_bytes()
+    train(NAME, decathlon, output, epochs=4)
+    assert (output / "checkpoints" / "model.pt").read_bytes() == before
+    assert state(output)["trainer"]["iteration"] == 8
+
+
+@pytest.mark.parametrize("change", [{}, {"xattnres": {"stages": "none"}}])
+def test_a_checkpoint_of_another_run_is_kept_and_the_run_starts_anew(output, decathlon, tmp_path, capsys, change):
+    shutil.copytree(output / "checkpoints", tmp_path / "checkpoints")
+    kept = sorted(path.read_bytes() for path in (output / "checkpoints").iterdir())
+    train(NAME, decathlon, tmp_path, epochs=1, **change)
+    assert "kept as last-" in capsys.readouterr().out
+    files = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert len(files) == 4 and {"last.pt", "model.pt"} < files
+    aside = [tmp_path / "checkpoints" / file for file in files - {"last.pt", "model.pt"}]
+    assert sorted(path.read_bytes() for path in aside) == kept
+    assert state(tmp_path)["trainer"]["iteration"] == 2
