@@ -43,14 +43,25 @@ def test_rendering_twice_changes_nothing(zoo):
 
 
 def test_a_fact_reaches_every_file_that_states_it(zoo):
-    facts = zoo / NAMES[0] / "bundle.yaml"
+    bundle = zoo / "mni152_mri_segmentation"
+    facts = bundle / "bundle.yaml"
     facts.write_text(facts.read_text().replace("white matter", "myelin").replace("roi_size: [48", "roi_size: [96"))
     Bundles(zoo).render()
-    configs = {path.stem: json.loads(path.read_text()) for path in (zoo / NAMES[0] / "configs").glob("*.json")}
+    configs = {path.stem: json.loads(path.read_text()) for path in (bundle / "configs").glob("*.json")}
     assert configs["train"]["labels"]["2"] == configs["inference"]["labels"]["2"] == "myelin"
     data_format = configs["metadata"]["network_data_format"]
     assert data_format["outputs"]["pred"]["channel_def"]["2"] == "myelin"
     assert data_format["inputs"]["image"]["spatial_shape"] == configs["inference"]["roi_size"] == [96, 48, 48]
+    assert configs["network_swin_unetr"]["roi_size"] == [64, 64, 64]
+
+
+def test_an_unknown_network_is_an_error(zoo):
+    facts = zoo / "busi_ultrasound_segmentation" / "bundle.yaml"
+    facts.write_text(facts.read_text().replace("network_name: unet", "network_name: vnet"))
+    with pytest.raises(
+        ValueError, match=r"network_name: vnet in its section common, expected one of unet, unetr, swin"
+    ):
+        Bundles(zoo).render()
 
 
 def test_an_unknown_section_is_an_error(zoo):
@@ -68,13 +79,15 @@ def test_a_folder_that_is_no_zoo(tmp_path):
 def test_the_list_names_every_bundle_with_its_network():
     lines = Bundles().list().splitlines()
     assert [line.split()[0] for line in lines] == ["bundle", *NAMES]
-    assert all("XAttnResUNet" in line for line in lines[1:])
+    networks = {line.split()[0]: line.split("XAttnRes")[1].split()[0] for line in lines[1:]}
+    assert networks["acdc_mri_segmentation"] == "UNet" and networks["btcv_ct_segmentation"] == "SwinUNETR"
+    assert all("not trained here" in line for line in lines[1:])
 
 
 @pytest.mark.parametrize("name", NAMES)
 class TestEveryBundle:
     def test_has_the_files_of_the_model_zoo(self, name):
-        files = [f"configs/{config}" for config in ("metadata.json", "train.json", "evaluate.json", "inference.json")]
+        files = [f"configs/{config.stem}.json" for config in (ZOO / "templates").glob("[!c]*.json")]
         for file in [*files, "configs/logging.conf", "docs/README.md", "docs/data_license.txt", "LICENSE"]:
             assert (ZOO / name / file).is_file(), file
 

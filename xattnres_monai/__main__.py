@@ -6,14 +6,19 @@ import sys
 
 import fire
 
+from xattnres_monai.benchmark.command import benchmark
 from xattnres_monai.bundles import Bundles
 from xattnres_monai.datasets.overview import datalist
 from xattnres_monai.report import report
 
+COMMANDS = {"benchmark": benchmark, "bundles": Bundles, "datalist": datalist, "report": report}
+
 
 def main() -> None:
     try:
-        fire.Fire({"bundles": Bundles, "datalist": datalist, "report": report}, name="xattnres_monai")
+        fire.Fire(
+            {"benchmark": benchmark, "bundles": Bundles, "datalist": datalist, "report": report}, name="xattnres_monai"
+        )
     except (OSError, ValueError, RuntimeError) as error:
         sys.exit(f"error: {error}")
 

@@ -1,0 +1,1 @@
+"""What XAttnRes costs, beside plain MONAI and the straightforward form."""

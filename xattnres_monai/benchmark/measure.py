@@ -1,0 +1,141 @@
+"""Times, operations and memory of the three forms of a network, in one process and in turns, as ratios.
+
+Absolute times of a machine that does other things as well say little. The forms are run in turns (A B C A B C …), so
+that what disturbs one disturbs all.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from xattnres_monai.benchmark.cases import FORMS, Case
+
+__all__ = ["measure"]
+
+MEGABYTE = 2**20
+STATUS = Path("/proc/self/status")  # of Linux; elsewhere the memory on a CPU is not measured
+
+
+def measure(
+    case: Case, repeats: int = 7, device: str = "cpu", dtype: str = "float32", options: Mapping[str, Any] | None = None
+) -> dict[str, dict[str, Any]]:
+    """Time, count and weigh the three forms of a case.
+
+    Args:
+        case: network and input.
+        repeats: number of turns, after one that is not counted.
+        device: of the network.
+        dtype: of autocast: ``float32`` (none), ``bfloat16`` or ``float16``.
+        options: of XAttnRes.
+
+    Returns:
+        By form: ``inference`` and ``training``, quartiles of the ratio to the plain network in the same turn;
+        ``memory``, ``flops`` and ``parameters``, ratios; for ``plain`` itself the values, in seconds, MB and numbers.
+        The memory is the peak of two training steps above what lay in memory before the network: of the CUDA allocator,
+        or on a CPU of the resident memory of a process of its own.
+    """
+    options = options or {}
+    networks = {form: case.build(form, options).to(device) for form in FORMS}
+    steps = {form: _Steps(network, case.image(device), dtype) for form, network in networks.items()}
+    seconds: dict[str, dict[str, list[float]]] = {form: {"inference": [], "training": []} for form in FORMS}
+    for turn in range(repeats + 1):
+        for mode in ("inference", "training"):
+            for form in FORMS:
+                elapsed = _seconds(getattr(steps[form], mode), device)
+                if turn > 0:
+                    seconds[form][mode].append(elapsed)
+    counts = {form: {"flops": _flops(network, case.image(device))} for form, network in networks.items()}
+    for form, network in networks.items():
+        counts[form]["parameters"] = sum(parameter.numel() for parameter in network.parameters())
+    del networks, steps
+    for form in FORMS:
+        counts[form]["memory"] = _peak_megabytes(case, form, device, dtype, options)
+    results: dict[str, dict[str, Any]] = {
+        "plain": {**{mode: float(np.median(times)) for mode, times in seconds["plain"].items()}, **counts["plain"]}
+    }
+    for form in FORMS[1:]:
+        ratios = {mode: np.divide(times, seconds["plain"][mode]) for mode, times in seconds[form].items()}
+        results[form] = {
+            **{mode: np.percentile(ratio, (25, 50, 75)).round(4).tolist() for mode, ratio in ratios.items()},
+            **{name: round(count / counts["plain"][name], 4) for name, count in counts[form].items()},
+        }
+    return results
+
+
+def _flops(network: nn.Module, image: torch.Tensor) -> float:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network.eval()(image)
+    return float(counter.get_total_flops())
+
+
+class _Steps:
+    """One step of inference or training of a network, on one image."""
+
+    def __init__(self, network: nn.Module, image: torch.Tensor, dtype: str) -> None:
+        self.network, self.image = network, image
+        self.optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5)
+        self.autocast = torch.autocast(image.device.type, getattr(torch, dtype), enabled=dtype != "float32")
+
+    def inference(self) -> None:
+        self.network.eval()
+        with torch.no_grad(), self.autocast:
+            self.network(self.image)
+
+    def training(self) -> None:
+        self.network.train()
+        self.optimizer.zero_grad()
+        with self.autocast:
+            loss = self.network(self.image).float().square().mean()
+        loss.backward()
+        self.optimizer.step()
+
+
+def _seconds(step: Callable[[], None], device: str) -> float:
+    start = time.perf_counter()
+    step()
+    if device != "cpu":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def _peak_megabytes(case: Case, form: str, device: str, dtype: str, options: Mapping[str, Any]) -> float:
+    # the peak of a process's resident memory never falls: each form has a process of its own
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max_workers=1, mp_context=context) as process:
+        return process.submit(_peak_of_this_process, case, form, device, dtype, dict(options)).result()
+
+
+def _peak_of_this_process(case: Case, form: str, device: str, dtype: str, options: dict[str, Any]) -> float:
+    _reset_peak(device)
+    before = _peak_bytes(device)
+    steps = _Steps(case.build(form, options).to(device), case.image(device), dtype)
+    for _ in range(2):  # the optimizer's state is there from the second step on
+        steps.training()
+    return (_peak_bytes(device) - before) / MEGABYTE
+
+
+def _reset_peak(device: str) -> None:
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif STATUS.exists():
+        (STATUS.parent / "clear_refs").write_text("5")
+
+
+def _peak_bytes(device: str) -> float:
+    if device != "cpu":
+        return torch.cuda.max_memory_allocated(device)
+    if not STATUS.exists():
+        return math.nan
+    (line,) = (line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
+    return 1024.0 * int(line.split()[1])
