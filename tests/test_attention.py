@@ -12,9 +12,12 @@ from xattnres_monai import (
     FeatureHistory,
     Stage,
     XAttnResOptions,
+    attention,
     attention_maps,
+    blockwise,
     cross_stage_attentions,
 )
+from xattnres_monai.blockwise import runs_blockwise
 
 # widths and sizes of the stage outputs, the current feature last
 CASES = {
@@ -60,6 +63,14 @@ def _results(function, module, outputs):
     return [result, *torch.autograd.grad(result, [*outputs, *module.parameters()], direction)]
 
 
+@pytest.fixture(params=["functional", "one block", "many blocks"])
+def form(request, monkeypatch):
+    """The two ways of computing, the second with the whole volume in one block and in as many as there can be."""
+    monkeypatch.setattr(attention, "runs_blockwise", lambda current: request.param != "functional")
+    monkeypatch.setattr(blockwise, "BLOCK", 1 if request.param == "many blocks" else blockwise.BLOCK)
+
+
+@pytest.mark.usefixtures("form")
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(map(str, options.values())))
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("widths, sizes", CASES.values(), ids=CASES.keys())
@@ -72,6 +83,7 @@ def test_equals_the_straightforward_form_forward_and_backward(widths, sizes, bat
         torch.testing.assert_close(got, wanted, atol=bound, rtol=0)
 
 
+@pytest.mark.usefixtures("form")
 @pytest.mark.parametrize("options", OPTIONS[::2], ids=lambda options: "-".join(map(str, options.values())))
 def test_gradcheck(options):
     module, outputs = _build([2, 3, 2], [(5, 4), (3, 2), (5, 4)], options, batch=1, dtype=torch.float64)
@@ -93,15 +105,37 @@ def test_a_new_residual_stage_hands_the_current_feature_on_bit_for_bit():
     assert torch.equal(_attend(CrossStageAttention(2, 8, [4, 8, 16], {"fusion": "residual"}), outputs), outputs[-1])
 
 
-def test_recompute_keeps_no_aligned_source(monkeypatch):
-    kept = {}
-    for recompute in (False, True):
-        module, outputs = _build(*CASES["deep"], {"recompute": recompute})
-        shapes = []
-        with torch.autograd.graph.saved_tensors_hooks(lambda t, s=shapes: s.append(t.shape) or t, lambda t: t):
-            _attend(module, outputs)
-        kept[recompute] = sum(shape.numel() for shape in shapes)
-    assert kept[True] < kept[False] / 2
+def _kept(monkeypatch, blocks: bool, recompute: bool) -> int:
+    """Numbers that autograd keeps for the backward pass."""
+    monkeypatch.setattr(attention, "runs_blockwise", lambda current: blocks)
+    module, outputs = _build(*CASES["deep"], {"recompute": recompute})
+    shapes: list[torch.Size] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: shapes.append(t.shape) or t, lambda t: t):
+        _attend(module, outputs)
+    return sum(shape.numel() for shape in shapes)
+
+
+def test_aligned_sources_are_not_kept_with_recompute_nor_in_blocks(monkeypatch):
+    kept = _kept(monkeypatch, blocks=False, recompute=False)
+    assert _kept(monkeypatch, blocks=False, recompute=True) < kept / 2
+    assert _kept(monkeypatch, blocks=True, recompute=False) < kept / 2
+
+
+def test_training_after_an_inference_in_the_same_memory():
+    module, outputs = _build(*CASES["deep"], {})
+    expected = _results(_attend, module, outputs)
+    blockwise._workspace.memory.clear()
+    with torch.inference_mode():
+        assert torch.equal(_attend(module, outputs), expected[0])
+    assert all(torch.equal(*pair) for pair in zip(_results(_attend, module, outputs), expected))
+
+
+def test_blocks_are_for_eager_mode_in_full_precision_on_a_cpu():
+    current = torch.rand(1, 2, 4, 4)
+    assert runs_blockwise(current) and runs_blockwise(current.double())
+    assert not runs_blockwise(current.bfloat16()) and not runs_blockwise(current.to("meta"))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert not runs_blockwise(current)
 
 
 def test_a_history_without_the_current_feature_is_refused():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from monai.networks.layers import Conv
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from xattnres_monai.alignment import StageAligner
+from xattnres_monai.blockwise import blockwise_depth_attention, runs_blockwise
 from xattnres_monai.functional import depth_attention, depth_weights
 from xattnres_monai.history import FeatureHistory
 from xattnres_monai.options import XAttnResOptions
@@ -94,9 +95,11 @@ class CrossStageAttention(nn.Module):
         """
         sources = self._sources(current, history)
         if not torch.jit.is_scripting():
+            if runs_blockwise(current):
+                return self._fuse(current, self._blockwise(current, sources))
             if self.recompute and torch.is_grad_enabled():
-                return checkpoint(self._fuse, current, sources, use_reentrant=False)
-        return self._fuse(current, sources)
+                return checkpoint(self._attend, current, sources, use_reentrant=False)
+        return self._attend(current, sources)
 
     def weights(self, current: Tensor, history: FeatureHistory) -> Tensor:
         """Weight ``(B, N, *S)`` of each source in the order of the history, the current feature last."""
@@ -119,8 +122,17 @@ class CrossStageAttention(nn.Module):
         values.append(current)
         return values
 
-    def _fuse(self, current: Tensor, sources: list[Tensor]) -> Tensor:
-        attended = depth_attention(self._align(current, sources), self.query(current), self.key_scale)
+    def _attend(self, current: Tensor, sources: list[Tensor]) -> Tensor:
+        values = self._align(current, sources)
+        return self._fuse(current, depth_attention(values, self.query(current), self.key_scale))
+
+    @torch.jit.unused
+    def _blockwise(self, current: Tensor, sources: list[Tensor]) -> Tensor:
+        kernels = [cast(StageAligner, aligner).projection.weight for aligner in self.aligners]
+        scale = self.key_scale.reshape([1, -1] + [1] * (current.dim() - 2))
+        return blockwise_depth_attention(current, sources, kernels, self.query(current) * scale)
+
+    def _fuse(self, current: Tensor, attended: Tensor) -> Tensor:
         if self.gamma is None:
             return attended
         return current + self.gamma * attended

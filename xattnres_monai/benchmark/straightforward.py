@@ -28,8 +28,7 @@ class StraightforwardAttention(nn.Module):
         size = current.shape[2:]
         aligners = cast("list[StageAligner]", list(self.attention.aligners))
         values = [
-            aligner.projection(_resize(history.feature(index), list(size), aligner.mode))
-            for index, aligner in enumerate(aligners)
+            aligner.projection(_resize(history.feature(index), list(size))) for index, aligner in enumerate(aligners)
         ]
         stacked = torch.stack([*values, current], dim=1)  # (B, N, C, *S)
         keys = stacked * torch.rsqrt(stacked.square().mean(2, keepdim=True) + 1e-6)
@@ -50,10 +49,11 @@ def straightforward(network: nn.Module) -> nn.Module:
     return network
 
 
-def _resize(source: Tensor, size: list[int], mode: str) -> Tensor:
+def _resize(source: Tensor, size: list[int]) -> Tensor:
     if list(source.shape[2:]) == size:
         return source
     if source.shape[2] < size[0]:
+        mode = "bilinear" if len(size) == 2 else "trilinear"
         return F.interpolate(source, size=size, mode=mode, align_corners=False)
     pool = F.adaptive_avg_pool2d if len(size) == 2 else F.adaptive_avg_pool3d
     return pool(source, size)  # type: ignore[arg-type]
