@@ -225,7 +225,14 @@ def test_metadata_describes_what_the_network_takes_and_gives(name):
     verify_net_in_out("network_def", meta_file=str(root / "metadata.json"), config_file=str(root / "inference.json"))
 
 
-@pytest.mark.parametrize("name", ["acdc_mri_segmentation", "btcv_ct_segmentation", "msd_hippocampus_mri_segmentation"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "acdc_mri_segmentation",
+        "msd_hippocampus_mri_segmentation",
+        pytest.param("btcv_ct_segmentation", marks=pytest.mark.slow),
+    ],
+)
 def test_the_exported_networks_agree_with_eager(name, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     small, root = SMALL[name].overrides, ZOO / name

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+
+from tests.networks.case import awaken
+from xattnres_monai.benchmark import command
+from xattnres_monai.benchmark.cases import CASES, FORMS, Case
+from xattnres_monai.benchmark.command import benchmark, draw
+from xattnres_monai.benchmark.measure import measure
+
+TINY = Case("unet", 2, 32, 1, 4, levels=3)
+SMALL = [
+    TINY,
+    Case("unet", 3, 16, 1, 4, levels=3),
+    Case("unetr", 2, 32, 1, 4),
+    Case("swin_unetr", 2, 64, 1, 12),
+]
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """The command, with small cases of the same names."""
+    monkeypatch.setattr(command, "CASES", {name: Case("unet", 2, 32, 1, 4, 3) for name in CASES} | {"unet_2d": TINY})
+
+
+@pytest.mark.parametrize("options", [{}, {"query": "spatial", "fusion": "residual"}], ids=str)
+@pytest.mark.parametrize("case", SMALL, ids=str)
+def test_the_straightforward_form_computes_the_same(case, options):
+    image = case.image("cpu")
+    networks = [awaken(case.build(form, options)).eval() for form in FORMS[1:]]
+    expected = networks[0](image)
+    torch.testing.assert_close(networks[1](image), expected, atol=1e-4 * expected.abs().max().item(), rtol=0)
+
+
+def test_the_forms_are_timed_counted_and_weighed():
+    results = measure(TINY, repeats=2)
+    assert list(results) == list(FORMS)
+    assert results["plain"]["parameters"] < 1e6 and results["plain"]["inference"] > 0
+    for form in FORMS[1:]:
+        low, median, high = results[form]["training"]
+        assert 0 < low <= median <= high
+        assert results[form]["parameters"] > 1 and results[form]["flops"] > 1
+        assert results[form]["memory"] > 0 or math.isnan(results[form]["memory"])
+    assert results["straightforward"]["flops"] > results["xattnres"]["flops"]
+
+
+def test_the_command_prints_a_table_and_goes_on_where_it_stopped(tiny, tmp_path, monkeypatch):
+    output = tmp_path / "figures.json"
+    text = benchmark("unet_2d", repeats=1, output=str(output))
+    assert f"| {TINY} | xattnres " in text and f"| {TINY} | straightforward " in text and torch.__version__ in text
+    stored = json.loads(output.read_text())
+    assert stored["results"][str(TINY)]["xattnres"]["parameters"] > 1
+
+    def refuse(*_):
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(command, "measure", refuse)
+    assert benchmark("unet_2d", repeats=1, output=str(output)) == text
+    with pytest.raises(ValueError, match="holds figures of another machine or setting; give another file as --output"):
+        benchmark("unet_2d", repeats=2, output=str(output))
+
+
+def test_an_unknown_case():
+    with pytest.raises(ValueError, match=r"got the cases vnet, expected some of swin_unetr_f48, "):
+        benchmark(["unet_2d", "vnet"])
+
+
+def test_the_plot_has_a_curve_for_every_form_and_mode():
+    form = {"inference": [1, 1.1, 1.2], "training": [1.1, 1.2, 1.3]}
+    results = {
+        str(case): {"plain": {}, "xattnres": form, "straightforward": form}
+        for series in (command.SIZES | command.DEPTHS).values()
+        for case in series
+    }
+    panels = draw(results).axes
+    assert len(panels) == 3 and all(len(panel.get_lines()) == 5 for panel in panels)
