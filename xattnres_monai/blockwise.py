@@ -1,9 +1,9 @@
 """Depth attention over a history in blocks that stay in a CPU's cache, with the backward pass written out.
 
 The same numbers as :func:`xattnres_monai.functional.depth_attention` of aligned sources gives. Much of what that costs
-on a CPU is neither arithmetic nor reading but new memory: the operating system hands out large arrays page by page,
-which takes longer than to fill them (docs/performance.md). Here the aligned sources are made one slab of the volume after
-another, in buffers that are used over and over, in the forward pass and again in the backward pass.
+on a CPU is neither arithmetic nor reading but new memory: the operating system hands out large arrays page by page, and
+takes longer for it than it takes to fill them (docs/performance.md). Here the aligned sources are made one slab of the
+volume after another, in buffers that are used over and over, in the forward pass and again in the backward pass.
 
 With q the query times the scale of the keys, r_k = 1 / rms(V_k), l_k = r_k q · V_k, a = softmax(l) and y = Σ_k a_k V_k,
 the gradients for a given dy are::
