@@ -194,15 +194,16 @@ def test_the_command_says_what_is_wrong_in_one_line(arguments, words, tmp_path):
     assert not (tmp_path / "datalist.json").exists()
 
 
-def test_the_command_names_empty_labels(tmp_path):
+def test_the_command_names_empty_and_broken_labels(tmp_path):
     root = write_busi(tmp_path / "BUSI")
-    for name in ("benign (1)", "malignant (3)"):
-        mask = root / name.split()[0] / f"{name}_mask.png"
-        Image.new("L", Image.open(mask).size).save(mask)
-    result = command("busi", root, cwd=tmp_path)
-    assert result.returncode == 1
-    assert "2 labels have no voxel above 0: benign (1), malignant (3)" in result.stderr
+    mask = root / "benign" / "benign (1)_mask.png"
+    Image.new("L", Image.open(mask).size).save(mask)
     assert command("busi", root, "--with_normal", cwd=tmp_path).returncode == 0
+    broken = root / "malignant" / "malignant (3)_mask.png"
+    broken.write_bytes(broken.read_bytes()[:90])  # the header is whole
+    result = command("busi", root, cwd=tmp_path)
+    assert result.returncode == 1 and result.stderr.count("\n") == 1
+    assert "2 faults: the label of benign (1) has no voxel above 0; the label of malignant (3) cannot" in result.stderr
 
 
 def test_real_acdc(real_data):

@@ -53,26 +53,23 @@ def datalist(dataset: str, root: str, output: str = "datalist.json", **options: 
     except TypeError as error:
         raise ValueError(f"{error}; see python -m xattnres_monai datalist --help") from error
     rows = [("case", "patient", "fold", "shape", "spacing (mm)", "labels")]
-    empty = []
+    faults = []
     for case in tqdm(cases, desc="reading labels", unit="case", disable=None):
-        shape, affine = read_grid(case["image"])
-        spacing = voxel_sizes(affine)[: len(shape)]
-        values = sorted(set().union(*(_values(path) for path in _paths(case["label"]))))
+        try:
+            values = sorted(set().union(*(_values(path) for path in _paths(case["label"]))))
+        except Exception as error:  # readers raise many kinds of error on broken files
+            faults.append(f"the label of {case['case_id']} cannot be read ({' '.join(str(error).split())})")
+            continue
         if values == [0] and not options.get("with_normal"):
-            empty.append(case["case_id"])
-        fold = str(case["fold"])
+            faults.append(f"the label of {case['case_id']} has no voxel above 0")
+        shape, affine = read_grid(case["image"])
+        sizes = voxel_sizes(affine)[: len(shape)]
+        grid = "×".join(map(str, shape)), "×".join(f"{size:.3g}" for size in sizes)
         rows.append(
-            (
-                case["case_id"],
-                case["patient_id"],
-                fold,
-                "×".join(map(str, shape)),
-                "×".join(f"{size:.3g}" for size in spacing),
-                " ".join(f"{value:g}" for value in values),
-            )
+            (case["case_id"], case["patient_id"], str(case["fold"]), *grid, " ".join(f"{value:g}" for value in values))
         )
-    if empty:
-        raise ValueError(f"{len(empty)} labels have no voxel above 0: {', '.join(empty)}; repair them or take them out")
+    if faults:
+        raise ValueError(f"{len(faults)} faults: {'; '.join(faults)}; repair the labels or take the cases out")
     _write(cases, Path(root), Path(output))
     widths = [max(map(len, column)) for column in zip(*rows)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
@@ -95,9 +92,9 @@ def _values(path: str) -> list[float]:
 
 
 def _write(cases: list[dict[str, Any]], root: Path, output: Path) -> None:
-    def relative(paths: str | list[str]) -> str | list[str]:
+    def relative(label: str | list[str]) -> str | list[str]:
         return (
-            [os.path.relpath(path, root) for path in paths] if isinstance(paths, list) else os.path.relpath(paths, root)
+            os.path.relpath(label, root) if isinstance(label, str) else [os.path.relpath(path, root) for path in label]
         )
 
     training = [{**case, "image": relative(case["image"]), "label": relative(case["label"])} for case in cases]
