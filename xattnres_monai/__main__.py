@@ -16,9 +16,7 @@ COMMANDS = {"benchmark": benchmark, "bundles": Bundles, "datalist": datalist, "r
 
 def main() -> None:
     try:
-        fire.Fire(
-            {"benchmark": benchmark, "bundles": Bundles, "datalist": datalist, "report": report}, name="xattnres_monai"
-        )
+        fire.Fire(COMMANDS, name="xattnres_monai")
     except (OSError, ValueError, RuntimeError) as error:
         sys.exit(f"error: {error}")
 

@@ -16,13 +16,14 @@ the gradients for a given dy are::
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from xattnres_monai.slabs import prepared
 
 __all__ = ["blockwise_depth_attention", "runs_blockwise"]
 
@@ -60,110 +61,12 @@ def blockwise_depth_attention(
     return result
 
 
-class _FineSource:
-    """A source on the grid of the stage: projected slab by slab."""
-
-    def __init__(self, source: Tensor, kernel: Tensor, differentiate: bool) -> None:
-        self.source, self.kernel = source.flatten(3), kernel.flatten(1)
-        if differentiate:
-            self.d_source, self.d_kernel = torch.empty_like(self.source), torch.zeros_like(self.kernel)
-
-    def block(self, start: int, stop: int, buffer: Tensor) -> Tensor:
-        """Values ``(B, C, m, R)`` of slabs ``start … stop``, in ``buffer``."""
-        slab = self.source[:, :, start:stop].flatten(2)
-        torch.bmm(self.kernel.expand(slab.shape[0], -1, -1), slab, out=buffer.flatten(2))
-        return buffer
-
-    def accumulate(self, start: int, stop: int, gradient: Tensor) -> None:
-        """Take the gradient of slabs ``start … stop``."""
-        d_values = gradient.flatten(2)
-        slab = self.source[:, :, start:stop].flatten(2)
-        self.d_kernel += torch.bmm(d_values, slab.mT).sum(0)
-        self.d_source[:, :, start:stop] = (self.kernel.t() @ d_values).view_as(self.source[:, :, start:stop])
-
-    def gradients(self) -> tuple[Tensor, Tensor]:
-        """Of the source ``(B, C_k, D, R)`` and of the kernel ``(C, C_k)``."""
-        return self.d_source, self.d_kernel
-
-
-class _CoarseSource:
-    """A source on a coarser grid: projected there and interpolated in all axes but the first; that one slab by slab."""
-
-    def __init__(self, source: Tensor, kernel: Tensor, size: list[int], differentiate: bool) -> None:
-        self.leaves = source.detach().requires_grad_(differentiate), kernel.detach().requires_grad_(differentiate)
-        whole = size[0] % source.shape[2] == 0
-        self.factor = size[0] // source.shape[2] if whole else 1
-        with torch.set_grad_enabled(differentiate):
-            projected = (self.leaves[1].flatten(1) @ self.leaves[0].flatten(2)).unflatten(2, source.shape[2:])
-            self.feature = _interpolate(projected, [source.shape[2] if whole else size[0], *size[1:]])
-            values = self.feature.flatten(3)  # (B, C, slabs, R)
-            # one slab more at either end, for those of the finer grid that lie outside the outermost of the coarser
-            self.padded = torch.cat([values[:, :, :1], values, values[:, :, -1:]], dim=2)
-        self.values = self.padded.detach()
-        self.gradient = torch.zeros_like(self.values) if differentiate else self.values
-
-    def block(self, start: int, stop: int, buffer: Tensor) -> Tensor:
-        """Values ``(B, C, m, R)`` of slabs ``start … stop``, in ``buffer``."""
-        for below, above, share, fine in self._phases(start, stop):
-            torch.lerp(self.values[:, :, below], self.values[:, :, above], share, out=buffer[:, :, fine])
-        return buffer
-
-    def accumulate(self, start: int, stop: int, gradient: Tensor) -> None:
-        """Take the gradient of slabs ``start … stop``."""
-        for below, above, share, fine in self._phases(start, stop):
-            self.gradient[:, :, below].add_(gradient[:, :, fine], alpha=1 - share)
-            self.gradient[:, :, above].add_(gradient[:, :, fine], alpha=share)
-
-    def gradients(self) -> tuple[Tensor, ...]:
-        """Of the source and of the kernel."""
-        return torch.autograd.grad(self.padded, self.leaves, self.gradient)
-
-    def _phases(self, start: int, stop: int) -> Iterator[tuple[slice, slice, float, slice]]:
-        """Slabs that lie at the same place between two of the coarser grid: those two, the share of the second."""
-        for first in range(start, min(start + self.factor, stop)):
-            phase = (first % self.factor + 0.5) / self.factor
-            below = first // self.factor + (phase > 0.5)
-            count = len(range(first, stop, self.factor))
-            share = phase - 0.5 if phase > 0.5 else phase + 0.5
-            fine = slice(first - start, stop - start, self.factor)
-            yield slice(below, below + count), slice(below + 1, below + 1 + count), share, fine
-
-
-def _interpolate(feature: Tensor, size: list[int]) -> Tensor:
-    """Linear interpolation (``align_corners=False``) of ``(B, C, *S)`` to ``size``, equal to ``F.interpolate``.
-
-    A grid of few voxels a side, as most coarse sources have, is multiplied by the matrix of the interpolation along one
-    axis after another, which takes a third to a tenth of the time of PyTorch's kernels, forward and backward.
-    """
-    if max(feature.shape[2:]) > (40 if feature.dim() == 4 else 96):  # from here on PyTorch's kernels are faster
-        mode = "bilinear" if feature.dim() == 4 else "trilinear"
-        return F.interpolate(feature, size=size, mode=mode, align_corners=False)
-    for axis in range(feature.dim() - 1, 1, -1):  # the last first: then the largest product has the longest rows
-        shape = list(feature.shape)
-        if shape[axis] != size[axis - 2]:
-            identity = torch.eye(shape[axis], dtype=feature.dtype).unsqueeze(0)
-            matrix = F.interpolate(identity, size=size[axis - 2], mode="linear", align_corners=False)[0].t()
-            shape[axis] = size[axis - 2]
-            last = axis == feature.dim() - 1
-            feature = feature @ matrix.t() if last else (matrix @ feature.flatten(axis + 1)).reshape(shape)
-    return feature
-
-
-def _prepared(sources: Sequence[Tensor], kernels: Sequence[Tensor], size: list[int], differentiate: bool) -> list[Any]:
-    return [
-        _FineSource(source.contiguous(), kernel, differentiate)
-        if list(source.shape[2:]) == size
-        else _CoarseSource(source, kernel, size, differentiate)
-        for source, kernel in zip(sources, kernels)
-    ]
-
-
 class _DepthAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, eps: float, keep: bool, current: Tensor, query: Tensor, *rest: Tensor) -> Tensor:
         count = len(rest) // 2
         values, queries = current.flatten(3), query.flatten(3)
-        sources = _prepared(rest[:count], rest[count:], list(current.shape[2:]), differentiate=False)
+        sources = prepared(rest[:count], rest[count:], list(current.shape[2:]), differentiate=False)
         result = torch.empty_like(values)
         logits, inverse_rms = [], []
         for start, stop, (product, *buffers) in _blocks(values, count + 1):
@@ -192,7 +95,7 @@ class _DepthAttention(torch.autograd.Function):
         current, query, attended, *saved = ctx.saved_tensors
         count = ctx.count
         rest, kept = saved[: 2 * count], saved[2 * count :]
-        sources = _prepared(rest[:count], rest[count:], list(current.shape[2:]), differentiate=True)
+        sources = prepared(rest[:count], rest[count:], list(current.shape[2:]), differentiate=True)
         values, queries, results = current.flatten(3), query.flatten(3), attended.flatten(3)
         d_results = gradient.contiguous().flatten(3)
         d_current, d_query = torch.empty_like(values), torch.zeros_like(queries)

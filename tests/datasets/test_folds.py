@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from xattnres_monai.datasets.folds import assign_folds, training_cases, validation_cases
+from xattnres_monai.datasets.folds import assign_folds, official_fold, training_cases, validation_cases
 
 CASES = [
     {"case_id": f"p{patient:02d}_{frame}", "patient_id": f"p{patient:02d}"} for patient in range(11) for frame in "ab"
@@ -44,3 +44,10 @@ def test_impossible_numbers_of_folds(folds):
 def test_a_fold_that_does_not_exist():
     with pytest.raises(ValueError, match=r"got fold=7, expected one of \[0, 1, 2\]"):
         training_cases(assign_folds(CASES, folds=3, seed=0), 7)
+
+
+def test_cases_that_only_train_are_no_fold():
+    cases = official_fold(CASES, lambda case: case["patient_id"] == "p03")
+    assert {case["patient_id"] for case in validation_cases(cases, 0)} == {"p03"}
+    with pytest.raises(ValueError, match=r"got fold=-1, expected one of \[0\]"):
+        validation_cases(cases, -1)

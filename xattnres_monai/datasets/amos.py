@@ -14,17 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from xattnres_monai.datasets.folds import assign_folds, official_fold
-from xattnres_monai.datasets.layout import Layout, check_pairs, find_images, stem
+from xattnres_monai.datasets.layout import Layout, check_pairs, stem
 
-__all__ = ["datalist", "images"]
+__all__ = ["datalist"]
 
 LAYOUT = Layout(
     name="AMOS22",
     expected="imagesTr/amos_0001.nii.gz, labelsTr/amos_0001.nii.gz, imagesVa/…, labelsVa/…",
     source="https://zenodo.org/records/7262581",
 )
-MODALITIES = ("CT", "MRI")
-FIRST_MRI = 500
+NAMES = {"CT": "amos_0[0-4][0-9][0-9].nii.gz", "MRI": "amos_0[5-9][0-9][0-9].nii.gz"}
 
 
 def datalist(dataset_dir: str | Path, modality: str, folds: int | None = None, seed: int = 0) -> list[dict[str, Any]]:
@@ -45,12 +44,14 @@ def datalist(dataset_dir: str | Path, modality: str, folds: int | None = None, s
         ValueError: for another modality, or volumes whose label is missing or does not fit, all at once.
     """
     root = Path(dataset_dir)
+    if modality not in NAMES:
+        raise ValueError(f"got modality={modality!r}, expected one of {', '.join(NAMES)}")
     if not (root / "imagesTr").is_dir():
         raise LAYOUT.error(root, "it has no folder imagesTr")
     validation = (root / "labelsVa").is_dir()
     cases = []
     for part in ("Tr", "Va") if validation else ("Tr",):
-        for image in _of_modality(sorted((root / f"images{part}").glob("amos_[0-9][0-9][0-9][0-9].nii.gz")), modality):
+        for image in (root / f"images{part}").glob(NAMES[modality]):
             label = root / f"labels{part}" / image.name
             cases.append({"image": str(image), "label": str(label), "case_id": stem(image), "patient_id": stem(image)})
     if not cases:
@@ -59,15 +60,3 @@ def datalist(dataset_dir: str | Path, modality: str, folds: int | None = None, s
     if folds is None and validation:
         return official_fold(cases, lambda case: Path(case["image"]).parent.name == "imagesVa")
     return assign_folds(cases, folds or 5, seed)
-
-
-def images(dataset_dir: str | Path, modality: str) -> list[str]:
-    """Paths of the test volumes of a modality; a ``FileNotFoundError`` when there is none at all."""
-    found = find_images(str(dataset_dir), "imagesTs", "amos_[0-9][0-9][0-9][0-9].nii.gz")
-    return [str(path) for path in _of_modality([Path(path) for path in found], modality)]
-
-
-def _of_modality(paths: list[Path], modality: str) -> list[Path]:
-    if modality not in MODALITIES:
-        raise ValueError(f"got modality={modality!r}, expected one of {', '.join(MODALITIES)}")
-    return [path for path in paths if (int(stem(path)[-4:]) < FIRST_MRI) == (modality == "CT")]

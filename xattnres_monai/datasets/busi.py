@@ -51,7 +51,7 @@ def datalist(dataset_dir: str | Path, folds: int = 5, seed: int = 0, with_normal
             if re.fullmatch(rf"{part} \(\d+\)", image.stem):
                 # the first mask has no number; it is named even when it is missing, for the error
                 masks = [image.with_name(f"{image.stem}_mask.png")]
-                masks += sorted(path for path in (root / part).glob(f"{image.stem}_mask_*.png"))
+                masks += sorted((root / part).glob(f"{image.stem}_mask_*.png"))
                 patient = {"case_id": image.stem, "patient_id": image.stem}
                 cases.append({"image": str(image), "label": [str(mask) for mask in masks], **patient})
     if not cases:

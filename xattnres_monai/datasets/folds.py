@@ -60,8 +60,7 @@ def training_cases(cases: list[Case], fold: int) -> list[Case]:
 
 def validation_cases(cases: list[Case], fold: int) -> list[Case]:
     """The cases inside ``fold``; a ``ValueError`` when there is none."""
-    chosen = [case for case in cases if case["fold"] == fold]
-    if not chosen:
-        present = sorted({case["fold"] for case in cases} - {NEVER})
-        raise ValueError(f"got fold={fold}, expected one of {present}")
-    return chosen
+    present = {case["fold"] for case in cases} - {NEVER}
+    if fold not in present:
+        raise ValueError(f"got fold={fold}, expected one of {sorted(present)}")
+    return [case for case in cases if case["fold"] == fold]
