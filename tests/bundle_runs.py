@@ -11,6 +11,7 @@ import torch
 from monai.bundle import ConfigWorkflow
 
 from tests.datasets.layouts import write_acdc, write_amos, write_btcv, write_busi, write_msd
+from xattnres_monai import bundles
 
 ZOO = Path(__file__).parents[1] / "bundles"
 NAMES = sorted(path.parent.name for path in ZOO.glob("*/bundle.yaml"))
@@ -61,14 +62,9 @@ def overrides(name: str, data: Path, output: Path, training: bool) -> dict[str, 
 
 def workflow(name: str, configs: str, data: Path, output: Path, **more: Any) -> ConfigWorkflow:
     """``configs``: names of the config files, separated by blanks."""
-    root = ZOO / name
-    training = not configs.startswith("inference")
-    return ConfigWorkflow(
-        config_file=[str(root / "configs" / f"{config}.json") for config in configs.split()],
-        workflow_type="train" if training else "inference",
-        logging_file=str(root / "configs" / "logging.conf"),
-        **{"bundle_root": str(root), **overrides(name, data, output, training), **more},
-    )
+    names = configs.split()
+    training = names[0] == "train"
+    return bundles.workflow(ZOO / name, names, **{**overrides(name, data, output, training), **more})
 
 
 def run(name: str, configs: str, data: Path, output: Path, **more: Any) -> ConfigWorkflow:

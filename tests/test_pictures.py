@@ -7,7 +7,7 @@ from matplotlib import colors
 from matplotlib.image import imread
 from monai.data import MetaTensor
 
-from xattnres_monai.pictures import COLOURS, SaveOverlayd, _upright, overlay
+from xattnres_monai.pictures import COLOURS, SaveOverlayd, overlay, upright
 
 
 def _volume(size=(20, 24, 16)):
@@ -60,11 +60,11 @@ def test_writes_a_picture_a_case_in_the_colours_of_the_classes(tmp_path):
     assert (np.abs(picture - wanted).max(-1) < 0.02).any()
 
 
-def test_pictures_stand_upright_and_volumes_in_ras():
+def test_pictures_standupright_and_volumes_in_ras():
     picture = torch.zeros(1, 6, 4)
     picture[:, :, 0] = 1  # the first row of a PNG, as MONAI's reader gives it: (1, width, height)
-    assert _upright(MetaTensor(picture))[0, :, -1].eq(1).all()  # drawn from below, so the last row is on top
+    assert upright(MetaTensor(picture))[0, :, -1].eq(1).all()  # drawn from below, so the last row is on top
     volume = torch.zeros(1, 3, 4, 5)
     volume[0, 0] = 1  # the rightmost slab, where the first axis runs to the left
     left = MetaTensor(volume, affine=torch.diag(torch.tensor([-1.0, 1, 1, 1])))
-    assert _upright(left)[0, -1].eq(1).all()
+    assert upright(left)[0, -1].eq(1).all()

@@ -8,10 +8,19 @@ import fire
 
 from xattnres_monai.benchmark.command import benchmark
 from xattnres_monai.bundles import Bundles
+from xattnres_monai.compare.command import compare
 from xattnres_monai.datasets.overview import datalist
+from xattnres_monai.maps.command import maps
 from xattnres_monai.report import report
 
-COMMANDS = {"benchmark": benchmark, "bundles": Bundles, "datalist": datalist, "report": report}
+COMMANDS = {
+    "benchmark": benchmark,
+    "bundles": Bundles,
+    "compare": compare,
+    "datalist": datalist,
+    "maps": maps,
+    "report": report,
+}
 
 
 def main() -> None:

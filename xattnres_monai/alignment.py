@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from monai.networks.layers import Conv
 from torch import Tensor, nn
+
+from xattnres_monai.interpolation import interpolate
 
 __all__ = ["StageAligner"]
 
@@ -45,4 +48,8 @@ class StageAligner(nn.Module):
         value: Tensor = self.projection(source)
         if list(value.shape[2:]) == size:
             return value
+        if not torch.jit.is_scripting():
+            if value.dim() == 5 and value.device.type == "cpu" and torch.compiler.is_dynamo_compiling():
+                # the compiler's own code gathers eight voxels for each new one (docs/performance.md)
+                return interpolate(value, size)
         return F.interpolate(value, size=size, mode=self.mode, align_corners=False)

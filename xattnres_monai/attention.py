@@ -106,6 +106,18 @@ class CrossStageAttention(nn.Module):
         values = self._align(current, self._sources(current, history))
         return depth_weights(values, self.query(current), self.key_scale)
 
+    def without(self, current: Tensor, history: FeatureHistory, source: int) -> Tensor:
+        """The stage's input when it has one source less: the others' weights are renormalised.
+
+        Args:
+            current: as in :meth:`forward`.
+            history: as in :meth:`forward`.
+            source: index of the source that is left out, in the order of :meth:`weights`.
+        """
+        values = self._align(current, self._sources(current, history))
+        del values[source]
+        return self._fuse(current, depth_attention(values, self.query(current), self.key_scale))
+
     def _sources(self, current: Tensor, history: FeatureHistory) -> list[Tensor]:
         expected = len(self.aligners) + 1
         if len(history) < expected:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from xattnres_monai.datasets.layout import stem
 
-__all__ = ["SaveOverlayd", "overlay"]
+__all__ = ["SaveOverlayd", "cuts", "overlay", "upright"]
 
 Plane = tuple[str, str, str, NDArray[Any], NDArray[Any], NDArray[Any] | None, float]
 COLOURS = [tuple(colour) for colour in colormaps["tab10"](range(10))]
@@ -49,10 +49,10 @@ def overlay(
     names = dict(class_names or {value: f"class {value}" for value in range(1, int(segmentation.max()) + 1)})
     count = max(names, default=1)
     colours = ListedColormap([COLOURS[value % len(COLOURS)] for value in range(count)])
-    cuts = _cuts(segmentation if label is None or not label.any() else label)
-    figure = Figure(figsize=(4 * len(cuts), 4.6), facecolor="white", layout="constrained")
+    sections = cuts(segmentation if label is None or not label.any() else label)
+    figure = Figure(figsize=(4 * len(sections), 4.6), facecolor="white", layout="constrained")
     window = np.percentile(image, (0.5, 99.5))
-    for panel, (plane, axis, index) in zip(figure.subplots(1, len(cuts), squeeze=False)[0], cuts):
+    for panel, (plane, axis, index) in zip(figure.subplots(1, len(sections), squeeze=False)[0], sections):
         cut = [np.take(volume, index, axis).T if axis is not None else volume.T for volume in (image, segmentation)]
         sizes = [size for number, size in enumerate(spacing or [1.0] * image.ndim) if number != axis]
         panel.imshow(cut[0], cmap="gray", vmin=window[0], vmax=window[1], origin="lower", aspect=sizes[1] / sizes[0])
@@ -71,16 +71,16 @@ def overlay(
     return figure
 
 
-def _cuts(classes: NDArray[Any]) -> list[tuple[str, int | None, int]]:
+def cuts(classes: NDArray[Any]) -> list[tuple[str, int | None, int]]:
     """Name, axis and index of the sections that show most of the classes."""
     if classes.ndim == 2:
         return [("", None, 0)]
-    cuts: list[tuple[str, int | None, int]] = []
+    sections: list[tuple[str, int | None, int]] = []
     for axis, plane in ((2, "axial"), (1, "coronal"), (0, "sagittal")):
         others = tuple(other for other in range(3) if other != axis)
         area = np.count_nonzero(classes, axis=others)
-        cuts.append((plane, axis, int(area.argmax()) if area.any() else classes.shape[axis] // 2))
-    return cuts
+        sections.append((plane, axis, int(area.argmax()) if area.any() else classes.shape[axis] // 2))
+    return sections
 
 
 def _outline(panel: Any, label: NDArray[Any], names: Mapping[int, str], colours: ListedColormap) -> None:
@@ -119,14 +119,14 @@ class SaveOverlayd(MapTransform):
         self.caption = caption
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        image = _upright(data[self.image_key])
+        image = upright(data[self.image_key])
         name = stem(data[self.image_key].meta["filename_or_obj"])
         label = data.get(self.label_key)
         for key in self.key_iterator(data):
             figure = overlay(
                 image[0].cpu().numpy(),
-                _upright(data[key])[0].cpu().numpy(),
-                None if label is None else _upright(label)[0].cpu().numpy(),
+                upright(data[key])[0].cpu().numpy(),
+                None if label is None else upright(label)[0].cpu().numpy(),
                 spacing=image.pixdim.tolist()[: image.ndim - 1],
                 class_names=self.class_names,
                 title=f"{name}  {self.caption}".strip(),
@@ -136,7 +136,7 @@ class SaveOverlayd(MapTransform):
         return dict(data)
 
 
-def _upright(volume: MetaTensor) -> MetaTensor:
+def upright(volume: MetaTensor) -> MetaTensor:
     """A volume ``(1, H, W, D)`` in the orientation RAS; a picture ``(1, W, H)`` with its first row on top."""
     if volume.ndim == 3:
         return volume.flip(-1)

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xattnres_monai.datasets.layout import stem
+from xattnres_monai.tables import markdown
 
-__all__ = ["read_metric", "report", "summary", "table"]
+__all__ = ["ASD", "DICE", "HD95", "read_metric", "report", "summary", "table"]
 
 Values = NDArray[np.float64]
 DICE, HD95, ASD = "val_mean_dice", "hd95", "asd"  # as the configs name them, and so MetricsSaver its files
@@ -59,9 +60,7 @@ def table(rows: Mapping[str, Values], class_names: Sequence[str], digits: Mappin
         places = (digits or {}).get(name, 3)
         cells = [f"{c.mean():.{places}f} ± {c.std():.{places}f}" if c.count() else "–" for c in columns]
         lines.append([name, *cells])
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    padded = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths)) + " |" for line in lines]
-    return "\n".join([padded[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *padded[1:]])
+    return markdown(lines)
 
 
 def summary(

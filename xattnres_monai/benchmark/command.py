@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -16,6 +17,7 @@ from tqdm import tqdm
 
 from xattnres_monai.benchmark.cases import CASES, FORMS, Case
 from xattnres_monai.benchmark.measure import measure
+from xattnres_monai.tables import markdown
 
 __all__ = ["benchmark", "table"]
 
@@ -32,6 +34,7 @@ def benchmark(
     repeats: int = 7,
     device: str = "cpu",
     dtype: str = "float32",
+    compiled: bool = False,
     output: str = "benchmark.json",
     plot: bool = False,
     **options: Any,
@@ -43,6 +46,7 @@ def benchmark(
         repeats: number of turns, after one that is not counted.
         device: ``cpu`` or ``cuda``.
         dtype: of autocast: ``float32`` (none), ``bfloat16`` or ``float16``.
+        compiled: compile the networks with ``torch.compile``; without the straightforward form.
         output: file for the figures, written after every case; cases that it holds already are not measured again.
         plot: also draw the cost against the size of the image and the depth of the network, into ``output`` as PNG.
         **options: of XAttnRes, e.g. ``--recompute``, ``--query spatial``.
@@ -57,7 +61,14 @@ def benchmark(
     unknown = [name for name in names if name not in CASES]
     if unknown:
         raise ValueError(f"got the cases {', '.join(unknown)}, expected some of {', '.join(CASES)}")
-    setting = {"machine": machine(device), "device": device, "dtype": dtype, "repeats": repeats, "options": options}
+    setting = {
+        "machine": machine(device),
+        "device": device,
+        "dtype": dtype,
+        "compiled": compiled,
+        "repeats": repeats,
+        "options": options,
+    }
     wanted = [CASES[name] for name in names]
     if plot:
         wanted += [case for series in (SIZES | DEPTHS).values() for case in series]
@@ -77,13 +88,15 @@ def table(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
     """One row per case and form: ratios to plain MONAI, of times with their quartiles."""
     rows = [["", "form", "inference", "training step", "peak memory", "FLOPs", "parameters"]]
     for name, forms in results.items():
-        for form in FORMS[1:]:
+        for form in [form for form in FORMS[1:] if form in forms]:
             times = ["{1:.2f} ({0:.2f} … {2:.2f})".format(*forms[form][mode]) for mode in ("inference", "training")]
-            counts = [f"{forms[form][count]:.3f}" for count in ("memory", "flops", "parameters")]
+            counts = [_number(forms[form][count]) for count in ("memory", "flops", "parameters")]
             rows.append([name, form, *times, *counts])
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in rows]
-    return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
+    return markdown(rows)
+
+
+def _number(ratio: float) -> str:
+    return "–" if math.isnan(ratio) else f"{ratio:.3f}"
 
 
 def _measured(cases: Sequence[Case], setting: Mapping[str, Any], output: Path) -> Results:
@@ -95,7 +108,7 @@ def _measured(cases: Sequence[Case], setting: Mapping[str, Any], output: Path) -
     for case in tqdm(cases, desc="benchmark", unit="case", disable=None):
         if str(case) not in results:
             results[str(case)] = measure(
-                case, setting["repeats"], setting["device"], setting["dtype"], setting["options"]
+                case, **{key: setting[key] for key in ("repeats", "device", "dtype", "compiled", "options")}
             )
             written = output.with_name(f".{output.name}")
             written.write_text(json.dumps(stored, indent=2) + "\n")
@@ -124,6 +137,8 @@ def draw(results: Results) -> Figure:
     for panel, (title, cases) in zip(panels, (SIZES | DEPTHS).items()):
         steps = [case.levels if title in DEPTHS else case.size for case in cases]
         for form, colour in zip(FORMS[1:], ("C0", "C3")):
+            if form not in results[str(cases[0])]:
+                continue
             for mode, style in (("inference", "-o"), ("training", "--s")):
                 low, median, high = zip(*(results[str(case)][form][mode] for case in cases))
                 panel.plot(steps, median, style, color=colour, label=f"{form}, {mode}")

@@ -28,7 +28,12 @@ STATUS = Path("/proc/self/status")  # of Linux; elsewhere the memory on a CPU is
 
 
 def measure(
-    case: Case, repeats: int = 7, device: str = "cpu", dtype: str = "float32", options: Mapping[str, Any] | None = None
+    case: Case,
+    repeats: int = 7,
+    device: str = "cpu",
+    dtype: str = "float32",
+    compiled: bool = False,
+    options: Mapping[str, Any] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Time, count and weigh the three forms of a case.
 
@@ -37,6 +42,8 @@ def measure(
         repeats: number of turns, after one that is not counted.
         device: of the network.
         dtype: of autocast: ``float32`` (none), ``bfloat16`` or ``float16``.
+        compiled: compile the networks with ``torch.compile``; on a CPU their memory is not measured then. Without the
+            straightforward form, whose code for volumes on a CPU overwrites memory that is not its own (torch 2.13).
         options: of XAttnRes.
 
     Returns:
@@ -46,12 +53,14 @@ def measure(
         or on a CPU of the resident memory of a process of its own.
     """
     options = options or {}
-    networks = {form: case.build(form, options).to(device) for form in FORMS}
-    steps = {form: _Steps(network, case.image(device), dtype) for form, network in networks.items()}
-    seconds: dict[str, dict[str, list[float]]] = {form: {"inference": [], "training": []} for form in FORMS}
+    forms = FORMS[:2] if compiled else FORMS
+    networks = {form: case.build(form, options).to(device) for form in forms}
+    torch.compiler.reset()  # it stops compiling a function that it has compiled for many networks
+    steps = {form: _Steps(network, case.image(device), dtype, compiled) for form, network in networks.items()}
+    seconds: dict[str, dict[str, list[float]]] = {form: {"inference": [], "training": []} for form in forms}
     for turn in range(repeats + 1):
         for mode in ("inference", "training"):
-            for form in FORMS:
+            for form in forms:
                 elapsed = _seconds(getattr(steps[form], mode), device)
                 if turn > 0:
                     seconds[form][mode].append(elapsed)
@@ -59,12 +68,12 @@ def measure(
     for form, network in networks.items():
         counts[form]["parameters"] = sum(parameter.numel() for parameter in network.parameters())
     del networks, steps
-    for form in FORMS:
-        counts[form]["memory"] = _peak_megabytes(case, form, device, dtype, options)
+    for form in forms:
+        counts[form]["memory"] = _peak_megabytes(case, form, device, dtype, compiled, options)
     results: dict[str, dict[str, Any]] = {
         "plain": {**{mode: float(np.median(times)) for mode, times in seconds["plain"].items()}, **counts["plain"]}
     }
-    for form in FORMS[1:]:
+    for form in forms[1:]:
         ratios = {mode: np.divide(times, seconds["plain"][mode]) for mode, times in seconds[form].items()}
         results[form] = {
             **{mode: np.percentile(ratio, (25, 50, 75)).round(4).tolist() for mode, ratio in ratios.items()},
@@ -82,8 +91,10 @@ def _flops(network: nn.Module, image: torch.Tensor) -> float:
 class _Steps:
     """One step of inference or training of a network, on one image."""
 
-    def __init__(self, network: nn.Module, image: torch.Tensor, dtype: str) -> None:
+    def __init__(self, network: nn.Module, image: torch.Tensor, dtype: str, compiled: bool) -> None:
         self.network, self.image = network, image
+        if compiled:
+            network.compile(dynamic=False)
         self.optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5)
         self.autocast = torch.autocast(image.device.type, getattr(torch, dtype), enabled=dtype != "float32")
 
@@ -109,17 +120,23 @@ def _seconds(step: Callable[[], None], device: str) -> float:
     return time.perf_counter() - start
 
 
-def _peak_megabytes(case: Case, form: str, device: str, dtype: str, options: Mapping[str, Any]) -> float:
+def _peak_megabytes(
+    case: Case, form: str, device: str, dtype: str, compiled: bool, options: Mapping[str, Any]
+) -> float:
+    if compiled and device == "cpu":
+        return math.nan  # the compiler's own memory is part of the process's
     # the peak of a process's resident memory never falls: each form has a process of its own
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=context) as process:
-        return process.submit(_peak_of_this_process, case, form, device, dtype, dict(options)).result()
+        return process.submit(_peak_of_this_process, case, form, device, dtype, compiled, dict(options)).result()
 
 
-def _peak_of_this_process(case: Case, form: str, device: str, dtype: str, options: dict[str, Any]) -> float:
+def _peak_of_this_process(
+    case: Case, form: str, device: str, dtype: str, compiled: bool, options: dict[str, Any]
+) -> float:
     _reset_peak(device)
     before = _peak_bytes(device)
-    steps = _Steps(case.build(form, options).to(device), case.image(device), dtype)
+    steps = _Steps(case.build(form, options).to(device), case.image(device), dtype, compiled)
     for _ in range(2):  # the optimizer's state is there from the second step on
         steps.training()
     return (_peak_bytes(device) - before) / MEGABYTE

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.bundle_runs import ZOO, overrides
+from tests.datasets.layouts import write_acdc
+from xattnres_monai.compare.command import compare
+
+NAME = "acdc_mri_segmentation"
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    """Arguments of a small comparison, whose cells stay for all tests of this file."""
+    root = tmp_path_factory.mktemp("compare")
+    data = write_acdc(root / "data")
+    keys = overrides(NAME, data, root, training=True)
+    del keys["output_dir"]
+    return {"bundle": str(ZOO / NAME), "variants": ("baseline", "no_skip"), "epochs": 1, "output": str(root / "table"),
+            **keys}  # fmt: skip
+
+
+def weights(folder: Path, cell: str) -> dict[str, torch.Tensor]:
+    return torch.load(folder / cell / "checkpoints" / "model.pt", weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def table(given):
+    return compare(**given, jobs=2)
+
+
+def test_it_prints_and_writes_what_the_cells_came_to(given, table):
+    folder = Path(given["output"])
+    assert "Differences to baseline, paired by patient" in table and "| no_skip " in table
+    assert (folder / "comparison.md").read_text() in table
+    assert (folder / "differences.png").stat().st_size > 10_000
+    with (folder / "cases.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["variant"] for row in rows} == {"baseline", "no_skip"}
+    assert all(row["case"].startswith(row["patient"]) for row in rows)
+    keys = [set(weights(folder, cell)) for cell in ("baseline_seed0", "no_skip_seed0")]
+    assert any(key.startswith("xattnres.") for key in keys[1] - keys[0])
+
+
+def test_finished_cells_are_not_run_again_and_broken_ones_go_on(given, table):
+    folder = Path(given["output"])
+    last = [folder / cell / "checkpoints" / "last.pt" for cell in ("baseline_seed0", "no_skip_seed0")]
+    before = [path.stat().st_mtime_ns for path in last]
+    shutil.rmtree(folder / "no_skip_seed0" / "evaluation")  # as if it had been broken off after its training
+    assert compare(**given) == table
+    assert [path.stat().st_mtime_ns for path in last] == before
+    assert "resumed after epoch 1 of 1" in (folder / "no_skip_seed0" / "log.txt").read_text()
+
+
+@pytest.mark.slow
+def test_more_seeds_extend_a_table_that_mlflow_gets_too(given, table, tmp_path):
+    folder = Path(given["output"])
+    before = (folder / "baseline_seed0" / "log.txt").read_text()
+    text = compare(**{**given, "seeds": (0, 1)}, tracking=f"sqlite:///{tmp_path}/mlflow.db")
+    assert "seed 1" in text and (folder / "baseline_seed0" / "log.txt").read_text() == before
+    first, second = (weights(folder, f"baseline_seed{seed}") for seed in (0, 1))
+    assert not any(torch.equal(first[key], second[key]) for key in first if key.endswith("conv.weight"))
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        names = {name for (name,) in database.execute("select name from runs")}
+        metrics = dict(database.execute("select key, value from metrics"))
+    assert names == {"baseline_seed0", "baseline_seed1", "no_skip_seed0", "no_skip_seed1", "comparison"}
+    assert 0 <= metrics["val_mean_dice_left_ventricle"] <= 1
+
+
+def test_cells_of_other_settings_are_refused(given, table):
+    with pytest.raises(ValueError, match=r"cell.json is of a cell with other settings .*; give another --output"):
+        compare(**{**given, "epochs": 2})
+
+
+def test_an_unknown_variant_is_refused(given, tmp_path):
+    with pytest.raises(ValueError, match=r"got the variant no_skips, expected one of baseline, .*no_skip"):
+        compare(**{**given, "variants": "no_skips", "output": str(tmp_path)})
+
+
+def test_a_cell_that_fails_names_its_log_and_the_others_stay(given, tmp_path):
+    with pytest.raises(
+        RuntimeError, match=r"1 of 1 cells failed, why is at the end of .*baseline_seed0.log.txt; mend it"
+    ):
+        compare(**{**given, "variants": "baseline", "seeds": 0, "output": str(tmp_path), "learning_rat": 1})
+    log = (tmp_path / "baseline_seed0" / "log.txt").read_text()
+    assert "the key learning_rat changes nothing; did you mean learning_rate?" in log
+    assert json.loads((tmp_path / "baseline_seed0" / "cell.json").read_text())["overrides"]["learning_rat"] == 1

@@ -1,0 +1,1 @@
+"""Variants and seeds of a bundle, trained and evaluated alike: the command ``compare``."""

@@ -1,0 +1,128 @@
+"""Cells of a comparison: one training and evaluation of a bundle each, in a process and a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from monai.bundle import ConfigWorkflow
+from tqdm import tqdm
+
+from xattnres_monai.bundles import workflow
+from xattnres_monai.datasets.layout import stem
+
+__all__ = ["Cell", "run_cells"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One variant of a bundle with one seed.
+
+    Args:
+        bundle: the bundle's folder.
+        overlays: config files of ``bundle/configs`` that make the variant.
+        variant: its name.
+        seed: of initial weights, augmentation and the order of cases.
+        output: folder of the comparison; the cell's own lies in it.
+        epochs: of the training.
+        overrides: other keys of the config, with their values.
+    """
+
+    bundle: Path
+    overlays: tuple[str, ...]
+    variant: str
+    seed: int
+    output: Path
+    epochs: int
+    overrides: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return f"{self.variant}_seed{self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        return self.output / self.name
+
+    @property
+    def finished(self) -> bool:
+        return (self.folder / "evaluation" / "summary.md").exists()  # the last file that evaluate.json writes
+
+    def claim(self) -> None:
+        """Note the cell's settings in its folder, or raise a ``ValueError`` if it was trained with other ones."""
+        path = self.folder / "cell.json"
+        settings = {"bundle": self.bundle.name, "epochs": self.epochs, "overrides": self.overrides}
+        if (self.folder / "checkpoints").exists() and json.loads(path.read_text()) != settings:
+            raise ValueError(f"{path} is of a cell with other settings than {settings}; give another --output")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(settings))
+
+    def workflow(self, *last: str, **more: Any) -> ConfigWorkflow:
+        """The workflow of ``train.json``, the variant's overlays and then ``last``."""
+        settings = {"output_dir": str(self.folder), "seed": self.seed, "train#trainer#max_epochs": self.epochs}
+        return workflow(self.bundle, ["train", *self.overlays, *last], **settings, **self.overrides, **more)
+
+
+def run_cells(cells: Sequence[Cell], jobs: int) -> list[Cell]:
+    """Train and evaluate the cells that are not finished; one that was broken off goes on from its last epoch.
+
+    Args:
+        cells: all of them.
+        jobs: number of cells that run at once; they share the processor's cores.
+
+    Returns:
+        The cells that failed. Why is in their ``log.txt``.
+    """
+    context = get_context("spawn")
+    epochs = context.Value("i", sum(cell.epochs for cell in cells if cell.finished))
+    threads = max(1, torch.get_num_threads() // jobs)
+    waiting = [cell for cell in cells if not cell.finished]
+    running: list[tuple[Cell, SpawnProcess]] = []
+    failed = []
+    with tqdm(total=sum(cell.epochs for cell in cells), desc="compare", unit="epoch", disable=None) as progress:
+        try:
+            while waiting or running:
+                while waiting and len(running) < jobs:
+                    process = context.Process(target=_run, args=(waiting[0], threads, epochs))
+                    process.start()
+                    running.append((waiting.pop(0), process))
+                running[0][1].join(timeout=0.5)
+                failed += [cell for cell, process in running if process.exitcode]
+                running = [entry for entry in running if entry[1].is_alive()]
+                progress.set_postfix_str(", ".join(cell.name for cell, _ in running))
+                progress.update(epochs.value - progress.n)
+        finally:
+            for _, process in running:
+                process.terminate()
+    return failed
+
+
+def _run(cell: Cell, threads: int, epochs: Any) -> None:
+    with (cell.folder / "log.txt").open("a") as log:
+        os.dup2(log.fileno(), 1)  # of this process, C++ included
+        os.dup2(log.fileno(), 2)
+    torch.set_num_threads(threads)
+    training = cell.workflow()
+    training.initialize()
+
+    def count(trainer: Engine) -> None:
+        with epochs.get_lock():
+            epochs.value += trainer.state.epoch if trainer.last_event_name == Events.STARTED else 1
+
+    # attached last: the bundle's handlers have resumed when it is called first
+    training.trainer.add_event_handler(Events.STARTED, count)
+    training.trainer.add_event_handler(Events.EPOCH_COMPLETED, count)
+    training.run()
+    patients = {stem(case["image"]): case["patient_id"] for case in training.parser.get_parsed_content("cases")}
+    (cell.folder / "patients.json").write_text(json.dumps(patients))
+    evaluation = cell.workflow("evaluate", checkpoint=str(cell.folder / "checkpoints" / "model.pt"))
+    evaluation.initialize()
+    evaluation.run()

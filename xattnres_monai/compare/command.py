@@ -1,0 +1,97 @@
+"""The command ``compare``: which cells there are, and what it writes of them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+from xattnres_monai.bundles import overlays
+from xattnres_monai.compare.cells import Cell, run_cells
+from xattnres_monai.compare.results import Results, differences_plot
+
+__all__ = ["compare"]
+
+
+def compare(
+    bundle: str,
+    variants: str | Sequence[str] = ("baseline", "xattnres", "baseline_no_skip", "no_skip"),
+    seeds: int | Sequence[int] = 0,
+    fold: int = 0,
+    jobs: int = 1,
+    epochs: int | None = None,
+    network: str = "",
+    output: str = "",
+    tracking: str = "",
+    **overrides: Any,
+) -> str:
+    """Train and evaluate variants of a bundle with several seeds, and compare them patient by patient.
+
+    A cell (a variant with a seed) has a folder of its own in ``output``, with ``log.txt``. Cells that are finished are
+    not run again, and one that was broken off goes on from its last epoch. Beside them lie ``cases.csv`` (Dice and
+    distances of every variant, seed, case and class), ``comparison.md`` (what is returned) and ``differences.png``.
+
+    Args:
+        bundle: its folder.
+        variants: ``xattnres`` for the bundle as it is, else the X of ``configs/variant_X.json``; the first is the one
+            that the others are compared with.
+        seeds: of initial weights, augmentation and order.
+        fold: that validates.
+        jobs: number of cells that run at once, sharing the processor's cores.
+        epochs: of every training; by default the bundle's.
+        network: the X of ``configs/network_X.json``; by default the bundle's own.
+        output: folder for the results; by default ``output/compare`` of the bundle.
+        tracking: URI of an MLflow server or store, such as ``sqlite:///mlflow.db``, that gets the results too.
+        **overrides: other keys of the bundle's config, e.g. ``--dataset_dir DIR``.
+
+    Returns:
+        The tables.
+
+    Raises:
+        ValueError: for an unknown variant, or a folder with cells of other settings.
+        RuntimeError: when cells failed; names their logs. The others are finished and stay.
+    """
+    root = Path(bundle).resolve()
+    names = (variants,) if isinstance(variants, str) else tuple(variants)
+    numbers = (seeds,) if isinstance(seeds, int) else tuple(seeds)
+    train = _config(root, "train")
+    given = {"fold": fold, **overrides}
+    folder = Path(output).resolve() if output else root / "output" / "compare"
+    cells = [
+        Cell(
+            bundle=root,
+            overlays=overlays(root, variant, network),
+            variant=variant,
+            seed=seed,
+            output=folder,
+            epochs=epochs or train["train#trainer#max_epochs"],
+            overrides=given,
+        )
+        for seed in numbers  # all variants with one seed first: a table that is broken off can be read
+        for variant in names
+    ]
+    for cell in cells:
+        cell.claim()
+    failed = run_cells(cells, jobs)
+    if failed:
+        logs = ", ".join(str(cell.folder / "log.txt") for cell in failed)
+        raise RuntimeError(
+            f"{len(failed)} of {len(cells)} cells failed, why is at the end of {logs}; mend it, run again"
+        )
+    classes = list(train["labels"].values())[1:]
+    results = Results(cells, classes, unit=_config(root, "evaluate")["distance_unit"])
+    with (folder / "cases.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(results.rows())
+    text = results.text()
+    (folder / "comparison.md").write_text(text)
+    differences_plot(results).savefig(folder / "differences.png", dpi=110)
+    if tracking:
+        results.track(tracking, folder)
+    return f"{text}\nwritten to {folder}: comparison.md, cases.csv, differences.png"
+
+
+def _config(root: Path, name: str) -> ConfigParser:
+    return ConfigParser(ConfigParser.load_config_file(root / "configs" / f"{name}.json"))
