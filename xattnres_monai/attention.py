@@ -53,8 +53,9 @@ class CrossStageAttention(nn.Module):
     Args:
         spatial_dims: 2 or 3.
         channels: width C of the current feature.
-        source_channels: widths of the stage outputs before the current one, in the order of the history.
+        source_channels: widths of the sources, in the order of the history.
         options: ``query``, ``fusion`` and ``recompute`` are used here.
+        sources: places of the sources in the history; by default all that are before the current feature's.
 
     Example::
 
@@ -71,10 +72,12 @@ class CrossStageAttention(nn.Module):
         channels: int,
         source_channels: Sequence[int],
         options: XAttnResOptions | Mapping[str, Any] | None = None,
+        sources: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         options = XAttnResOptions.of(options)
         self.recompute = options.recompute
+        self.sources = list(range(len(source_channels)) if sources is None else sources)
         self.aligners = nn.ModuleList(StageAligner(spatial_dims, width, channels) for width in source_channels)
         self.query = (StaticQuery if options.query == "static" else SpatialQuery)(spatial_dims, channels)
         self.key_scale = nn.Parameter(torch.ones(channels))
@@ -119,13 +122,13 @@ class CrossStageAttention(nn.Module):
         return self._fuse(current, depth_attention(values, self.query(current), self.key_scale))
 
     def _sources(self, current: Tensor, history: FeatureHistory) -> list[Tensor]:
-        expected = len(self.aligners) + 1
+        expected = self.sources[-1] + 2
         if len(history) < expected:
             raise ValueError(
                 f"got a history of {len(history)} stage outputs, expected at least {expected}: the sources and the "
                 "current feature; append every stage output to it"
             )
-        return [history.pooled(index, list(current.shape[2:])) for index in range(len(self.aligners))]
+        return [history.pooled(index, list(current.shape[2:])) for index in self.sources]
 
     def _align(self, current: Tensor, sources: list[Tensor]) -> list[Tensor]:
         values: list[Tensor] = []

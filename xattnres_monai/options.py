@@ -16,6 +16,8 @@ class XAttnResOptions:
 
     Args:
         stages: which stages aggregate; the history always holds all of them. The bottleneck counts as encoder.
+        sources: which earlier outputs a stage draws on: ``all`` (the paper), or ``fine``, those on a grid that is not
+            coarser than its own; what comes from coarser grids then comes by way of the stage before.
         query: ``static``, one learned vector per stage (arXiv 2604.03297), or ``spatial``, a 1×1 convolution of the
             current feature, divided by √C (the authors' later "spatial adaptive pseudo-query").
         fusion: ``replace``, the aggregate is the stage's input (the paper's equation), or ``residual``, it is added to
@@ -32,6 +34,7 @@ class XAttnResOptions:
     """
 
     stages: Literal["all", "encoder", "decoder", "none"] = "all"
+    sources: Literal["all", "fine"] = "all"
     query: Literal["static", "spatial"] = "static"
     fusion: Literal["replace", "residual"] = "replace"
     skip_connections: bool = True

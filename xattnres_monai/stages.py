@@ -29,13 +29,16 @@ class Stage(NamedTuple):
         name: of the stage, unique in the network.
         channels: width of its output.
         part: half of the network that it belongs to.
-        attends_on: width of the feature that it would take plainly, where that is not the output of the stage before.
+        attends_on: width of the feature that it would take plainly, on the grid of its own output, where that is not
+            the output of the stage before.
+        scale: number of image voxels in one voxel of its output; tells which sources are ``fine``.
     """
 
     name: str
     channels: int
     part: Literal["encoder", "decoder"]
     attends_on: int | None = None
+    scale: int = 1
 
 
 def cross_stage_attentions(
@@ -54,10 +57,16 @@ def cross_stage_attentions(
     options = XAttnResOptions.of(options)
     attentions = nn.ModuleDict()
     for index, stage in enumerate(stages):
+        sources: list[int] = []
         if index > 1 and options.stages in ("all", stage.part):
-            *sources, before = (earlier.channels for earlier in stages[:index])
-            width = before if stage.attends_on is None else stage.attends_on
-            attentions[stage.name] = CrossStageAttention(spatial_dims, width, sources, options)
+            before = stages[index - 1]
+            width, scale = (
+                (before.channels, before.scale) if stage.attends_on is None else (stage.attends_on, stage.scale)
+            )
+            sources = [k for k in range(index - 1) if options.sources == "all" or stages[k].scale <= scale]
+        if sources:
+            widths = [stages[k].channels for k in sources]
+            attentions[stage.name] = CrossStageAttention(spatial_dims, width, widths, options, sources)
         else:
             attentions[stage.name] = CurrentFeature()
     return attentions

@@ -23,9 +23,10 @@ PARTIAL = [
 
 # every cell of the table of options; without aggregating stages the other options change nothing but the skips
 COMBINATIONS = [
-    dict(zip(("stages", "query", "fusion", "skip_connections", "placement", "recompute"), cell))
+    dict(zip(("stages", "sources", "query", "fusion", "skip_connections", "placement", "recompute"), cell))
     for cell in itertools.product(
         ("all", "encoder", "decoder"),
+        ("all", "fine"),
         ("static", "spatial"),
         ("replace", "residual"),
         (True, False),
@@ -184,8 +185,23 @@ class NetworkContract(ExportContract):
         aggregating = [name for name, module in network.xattnres.items() if isinstance(module, CrossStageAttention)]
         assert list(maps) == aggregating and len(maps) == len(network.xattnres) - 2
         for index, (name, weights) in enumerate(maps.items(), start=2):
-            assert weights.shape == (self.batch, index, *inputs[name].shape[2:])
+            sources = network.xattnres[name].sources
+            assert variant.get("sources") == "fine" or sources == list(range(index - 1))
+            assert weights.shape == (self.batch, len(sources) + 1, *inputs[name].shape[2:])
             torch.testing.assert_close(weights.sum(1), torch.ones_like(weights[:, 0]))
+
+    @pytest.mark.parametrize("skips", [True, False])
+    def test_fine_sources_are_those_on_grids_that_are_not_coarser(self, case: Case, skips: bool):
+        network = self.build(case, sources="fine", skip_connections=skips).eval()
+        inputs: dict[str, Any] = {}
+        for name, module in network.xattnres.items():
+            module.register_forward_hook(lambda _, given, __, name=name: inputs.__setitem__(name, given))
+        network(self.image(case))
+        for index, (name, module) in enumerate(network.xattnres.items()):
+            current, history = inputs[name]
+            sizes = [history.feature(source).shape[2:] for source in range(index - 1)]
+            fine = [k for k, size in enumerate(sizes) if all(n >= m for n, m in zip(size, current.shape[2:]))]
+            assert (module.sources if isinstance(module, CrossStageAttention) else []) == fine
 
     def test_a_new_network_attends_uniformly(self, case: Case):
         network = self.network_class(**case.arguments)

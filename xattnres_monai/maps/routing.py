@@ -66,9 +66,11 @@ def attending(network: nn.Module) -> list[str]:
 
 
 def sources_of(network: nn.Module, stage: str) -> list[str]:
-    """Names of the stages that a stage draws on: all before it; the last of them made the current feature."""
-    names = list(cast(nn.ModuleDict, network.xattnres))
-    return names[: names.index(stage)]
+    """Names of the stages that a stage draws on; the last of them made the current feature."""
+    attentions = cast(nn.ModuleDict, network.xattnres)
+    names = list(attentions)
+    sources = cast(CrossStageAttention, attentions[stage]).sources
+    return [*(names[index] for index in sources), names[names.index(stage) - 1]]
 
 
 @contextmanager

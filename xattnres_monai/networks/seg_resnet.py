@@ -94,10 +94,11 @@ class XAttnResSegResNet(SegResNet):
 
     def _stages(self) -> list[Stage]:
         widths = [self.init_filters * 2**level for level in range(len(self.down_layers))]
-        encoder = [Stage(f"encoder{level}", width, "encoder") for level, width in enumerate(widths)]
+        scales = [2 ** (self.spatial_dims * level) for level in range(len(widths))]
+        encoder = [Stage(f"encoder{n}", width, "encoder", scale=scales[n]) for n, width in enumerate(widths)]
         decoder = [
-            Stage(f"decoder{level}", width, "decoder", attends_on=width if self.merges else None)
-            for level, width in enumerate(widths[:-1])
+            Stage(f"decoder{n}", width, "decoder", width if self.merges else None, scales[n])
+            for n, width in enumerate(widths[:-1])
         ]
         return [*encoder, *reversed(decoder)]
 

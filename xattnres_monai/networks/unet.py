@@ -83,10 +83,13 @@ class XAttnResUNet(UNet):
         return attention_maps(self, x)
 
     def _stages(self) -> list[Stage]:
-        encoder = [Stage(f"encoder{level}", width, "encoder") for level, width in enumerate(self.channels[:-1])]
-        bottleneck = Stage("bottleneck", self.channels[-1], "encoder")
+        levels = range(len(self.channels) - 1)
+        strides = [math.prod(ensure_tuple_rep(self.strides[level], self.dimensions)) for level in levels]
+        scales = [math.prod(strides[:level]) for level in range(len(self.channels))]  # of the grids, finest first
+        encoder = [Stage(f"encoder{n}", self.channels[n], "encoder", scale=scales[n + 1]) for n in levels]
+        bottleneck = Stage("bottleneck", self.channels[-1], "encoder", scale=scales[-1])
         widths = [self.out_channels, *self.channels[:-2]]
-        decoder = [Stage(f"decoder{level}", width, "decoder") for level, width in enumerate(widths)]
+        decoder = [Stage(f"decoder{n}", widths[n], "decoder", scale=scales[n]) for n in levels]
         return [*encoder, bottleneck, *reversed(decoder)]
 
     def _check_input(self, x: Tensor) -> None:
