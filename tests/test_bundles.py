@@ -17,7 +17,7 @@ from xattnres_monai.bundles import Bundles
 def zoo(tmp_path):
     """A copy of the zoo to break."""
     shutil.copy(ZOO.parent / "LICENSE", tmp_path)
-    return shutil.copytree(ZOO, tmp_path / "bundles", ignore=shutil.ignore_patterns("output", "*.pt"))
+    return shutil.copytree(ZOO, tmp_path / "bundles", ignore=shutil.ignore_patterns("output"))
 
 
 def test_rendered_files_are_fresh():

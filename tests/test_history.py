@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from tests.reference import resample
 from xattnres_monai import FeatureHistory
+from xattnres_monai import history as history_module
 
 
 def _history(*sizes: tuple[int, ...]) -> FeatureHistory:
@@ -38,8 +39,10 @@ def test_keeps_the_order_and_the_features_themselves():
     ],
 )
 def test_pools_to_the_grid_as_the_reference_does(size, grid):
-    history = _history(size)
-    torch.testing.assert_close(history.pooled(0, list(grid)), resample(history.feature(0), grid))
+    for training in (True, False):  # on a CPU pairs are averaged in another way for inference
+        history = _history(size)
+        with torch.set_grad_enabled(training):
+            torch.testing.assert_close(history.pooled(0, list(grid)), resample(history.feature(0), grid))
 
 
 def test_factor_two_equals_linear_interpolation():
@@ -59,11 +62,19 @@ def test_a_source_on_the_grid_is_not_copied():
 
 def test_every_level_is_made_once(monkeypatch):
     made = []
-    original = F.avg_pool2d
-    monkeypatch.setattr(F, "avg_pool2d", lambda *args: made.append(args[1]) or original(*args))
+    original = history_module._average_pool
+    monkeypatch.setattr(history_module, "_average_pool", lambda *args: made.append(args[1]) or original(*args))
     history = _history((32, 32))
     deep = history.pooled(0, [4, 4])
-    assert made == [[2, 2]] * 3  # 16, 8, 4
+    assert made == [[16, 16], [8, 8], [4, 4]]
     assert history.pooled(0, [4, 4]) is deep
     assert history.pooled(0, [16, 16]).shape[2:] == (16, 16)
     assert len(made) == 3
+
+
+@pytest.mark.parametrize("size", [(8, 6), (8, 3, 6), (1, 4), (4, 8, 2)], ids=str)
+def test_pairs_are_averaged_as_pytorch_does(size):
+    factors = [2 if side % 2 == 0 else 1 for side in size]
+    feature = torch.randn(2, 3, *size, dtype=torch.float64)
+    pool = F.avg_pool2d if len(size) == 2 else F.avg_pool3d
+    torch.testing.assert_close(history_module._halved(feature, factors), pool(feature, factors))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -106,9 +107,12 @@ class Bundles:
             **networks,
             **{name: config for name, config in template.items() if name.startswith("variant_")},
             # MONAI's tools read metadata as plain JSON: its references to facts are resolved here
-            "metadata": ConfigParser(
-                {**_merge(inference, given["metadata"]), "_": template["metadata"]}
-            ).get_parsed_content("_"),
+            "metadata": {
+                **ConfigParser({**_merge(inference, given["metadata"]), "_": template["metadata"]}).get_parsed_content(
+                    "_"
+                ),
+                **_weights(folder),
+            },
         }
 
 
@@ -141,6 +145,16 @@ def workflow(bundle: Path, configs: Sequence[str], **overrides: Any) -> ConfigWo
         logging_file=str(folder / "logging.conf"),
         workflow_type=configs[0],
         **{"bundle_root": str(bundle), **overrides},
+    )
+
+
+def _weights(folder: Path) -> dict[str, Any]:
+    """What the metadata say of the published weights, if there are any."""
+    path = folder / "models" / "model.pt"
+    return (
+        {"weights": {"file": "models/model.pt", "sha256": sha256(path.read_bytes()).hexdigest()}}
+        if path.exists()
+        else {}
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -75,6 +76,23 @@ def _next_level(size: list[int], target: list[int]) -> list[int]:
 def _average_pool(feature: Tensor, size: list[int]) -> Tensor:
     factors = [n // m for n, m in zip(feature.shape[2:], size)]
     divides = [n % m for n, m in zip(feature.shape[2:], size)] == [0] * len(size)
+    if not torch.jit.is_scripting():
+        inference = not torch.is_grad_enabled() and not torch.jit.is_tracing() and not torch.compiler.is_compiling()
+        if inference and divides and max(factors) == 2 and feature.device.type == "cpu":
+            return _halved(feature, factors)
     if feature.dim() == 4:
         return F.avg_pool2d(feature, factors) if divides else F.adaptive_avg_pool2d(feature, size)  # type: ignore[arg-type]
     return F.avg_pool3d(feature, factors) if divides else F.adaptive_avg_pool3d(feature, size)  # type: ignore[arg-type]
+
+
+def _halved(feature: Tensor, factors: list[int]) -> Tensor:
+    """Averages of pairs along the axes of factor 2, in a tenth to a half of the time of PyTorch's pooling on a CPU.
+
+    Not for training: the gradients take more memory (docs/performance.md).
+    """
+    total = feature
+    for axis, factor in enumerate(factors, start=2):
+        if factor == 2:
+            even, odd = total.unflatten(axis, (-1, 2)).unbind(axis + 1)
+            total = even + odd
+    return total * 0.5 ** factors.count(2)

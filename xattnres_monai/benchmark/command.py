@@ -86,12 +86,15 @@ def benchmark(
 
 def table(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
     """One row per case and form: ratios to plain MONAI, of times with their quartiles."""
-    rows = [["", "form", "inference", "training step", "peak memory", "FLOPs", "parameters"]]
+    rows = [["", "form", "inference", "its floor", "training step", "peak memory", "FLOPs", "parameters"]]
     for name, forms in results.items():
         for form in [form for form in FORMS[1:] if form in forms]:
-            times = ["{1:.2f} ({0:.2f} … {2:.2f})".format(*forms[form][mode]) for mode in ("inference", "training")]
+            inference, training = [
+                "{1:.2f} ({0:.2f} … {2:.2f})".format(*forms[form][mode]) for mode in ("inference", "training")
+            ]
             counts = [_number(forms[form][count]) for count in ("memory", "flops", "parameters")]
-            rows.append([name, form, *times, *counts])
+            floor = f"{forms[form]['floor']:.2f}" if "floor" in forms[form] else ""
+            rows.append([name, form, inference, floor, training, *counts])
     return markdown(rows)
 
 

@@ -20,6 +20,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from xattnres_monai.benchmark.cases import FORMS, Case
+from xattnres_monai.benchmark.floor import floor_seconds, work
 
 __all__ = ["measure"]
 
@@ -49,6 +50,7 @@ def measure(
     Returns:
         By form: ``inference`` and ``training``, quartiles of the ratio to the plain network in the same turn;
         ``memory``, ``flops`` and ``parameters``, ratios; for ``plain`` itself the values, in seconds, MB and numbers.
+        For ``xattnres`` also ``floor``, the ratio that no way of writing its inference can fall below (``floor.py``).
         The memory is the peak of two training steps above what lay in memory before the network: of the CUDA allocator,
         or on a CPU of the resident memory of a process of its own.
     """
@@ -67,6 +69,7 @@ def measure(
     counts = {form: {"flops": _flops(network, case.image(device))} for form, network in networks.items()}
     for form, network in networks.items():
         counts[form]["parameters"] = sum(parameter.numel() for parameter in network.parameters())
+    needed = work(networks["xattnres"], case.image(device))
     del networks, steps
     for form in forms:
         counts[form]["memory"] = _peak_megabytes(case, form, device, dtype, compiled, options)
@@ -79,6 +82,7 @@ def measure(
             **{mode: np.percentile(ratio, (25, 50, 75)).round(4).tolist() for mode, ratio in ratios.items()},
             **{name: round(count / counts["plain"][name], 4) for name, count in counts[form].items()},
         }
+    results["xattnres"]["floor"] = round(1 + floor_seconds(needed, device) / results["plain"]["inference"], 4)
     return results
 
 

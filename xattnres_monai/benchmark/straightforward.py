@@ -28,7 +28,8 @@ class StraightforwardAttention(nn.Module):
         size = current.shape[2:]
         aligners = cast("list[StageAligner]", list(self.attention.aligners))
         values = [
-            aligner.projection(_resize(history.feature(index), list(size))) for index, aligner in enumerate(aligners)
+            aligner.projection(_resize(history.feature(index), list(size)))
+            for index, aligner in zip(self.attention.sources, aligners)
         ]
         stacked = torch.stack([*values, current], dim=1)  # (B, N, C, *S)
         keys = stacked * torch.rsqrt(stacked.square().mean(2, keepdim=True) + 1e-6)
