@@ -95,8 +95,9 @@ def run_cells(cells: Sequence[Cell], jobs: int) -> list[Cell]:
                     process.start()
                     running.append((waiting.pop(0), process))
                 running[0][1].join(timeout=0.5)
-                failed += [cell for cell, process in running if process.exitcode]
-                running = [entry for entry in running if entry[1].is_alive()]
+                ended = [entry for entry in running if entry[1].exitcode is not None]
+                failed += [cell for cell, process in ended if process.exitcode]
+                running = [entry for entry in running if entry not in ended]
                 progress.set_postfix_str(", ".join(cell.name for cell, _ in running))
                 progress.update(epochs.value - progress.n)
         finally:

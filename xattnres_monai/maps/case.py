@@ -28,7 +28,7 @@ class Case:
 
     Raises:
         FileNotFoundError: when there is no image or no checkpoint.
-        ValueError: when the network does not aggregate at any stage.
+        RuntimeError: when the checkpoint is of another network.
     """
 
     def __init__(self, bundle: Path, image: Path, overlays: Sequence[str] = (), **overrides: Any) -> None:
