@@ -11,7 +11,7 @@ import torch
 from monai.bundle import ConfigWorkflow
 
 from tests.datasets.layouts import write_acdc, write_amos, write_btcv, write_busi, write_msd
-from xattnres_monai import bundles
+from xattnres_monai import workflows
 
 ZOO = Path(__file__).parents[1] / "bundles"
 NAMES = sorted(path.parent.name for path in ZOO.glob("*/bundle.yaml"))
@@ -64,7 +64,7 @@ def workflow(name: str, configs: str, data: Path, output: Path, **more: Any) -> 
     """``configs``: names of the config files, separated by blanks."""
     names = configs.split()
     training = names[0] == "train"
-    return bundles.workflow(ZOO / name, names, **{**overrides(name, data, output, training), **more})
+    return workflows.workflow(ZOO / name, names, **{**overrides(name, data, output, training), **more})
 
 
 def run(name: str, configs: str, data: Path, output: Path, **more: Any) -> ConfigWorkflow:

@@ -12,8 +12,8 @@ import torch
 from monai.bundle import ConfigParser
 
 from tests.bundle_runs import SMALL, ZOO
-from xattnres_monai.bundles import workflow
 from xattnres_monai.datasets.folds import validation_cases
+from xattnres_monai.workflows import workflow
 
 PUBLISHED = sorted(path.parents[1].name for path in ZOO.glob("*/models/model.pt"))
 DATA = ZOO.parents[1] / "shared" / "data"

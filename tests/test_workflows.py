@@ -12,7 +12,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigParser, ckpt_export, onnx_export, verify_net_in_out
+from monai.bundle import ConfigParser, ckpt_export, onnx_export
 from PIL import Image
 
 from tests.bundle_runs import (
@@ -219,12 +219,6 @@ def test_precision_and_stitching_are_keys(tmp_path):
 
 
 # AMOS has BTCV's network
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * ("amos" in name)) for name in NAMES])
-def test_metadata_describes_what_the_network_takes_and_gives(name):
-    root = ZOO / name / "configs"
-    verify_net_in_out("network_def", meta_file=str(root / "metadata.json"), config_file=str(root / "inference.json"))
-
-
 @pytest.mark.parametrize(
     "name",
     [

@@ -17,10 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle import ConfigParser
 from monai.bundle.utils import merge_kv
+from tqdm import tqdm
 
-__all__ = ["Bundles", "overlays", "workflow"]
+from xattnres_monai.verify import verify
+
+__all__ = ["Bundles"]
 
 NETWORKS = ("network_unet", "network_unetr", "network_swin_unetr")
 SECTIONS = ("common", "train", "evaluate", "inference", "metadata", *NETWORKS)
@@ -74,6 +77,29 @@ class Bundles:
         widths = [max(map(len, column)) for column in zip(*rows)]
         return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
 
+    def verify(self, *bundles: str, schema: str = "", all: bool = False) -> str:
+        """Check bundles as MONAI's model zoo does, and that they export; a ``ValueError`` when one fails.
+
+        Args:
+            bundles: folders, or names in the zoo.
+            schema: file of MONAI's schema of metadata; downloaded where it is not given.
+            all: check every bundle of the zoo.
+        """
+        given = [Path(name) if Path(name).exists() else self.zoo / name for name in bundles]
+        folders = self._folders() if all else given
+        if not folders:
+            raise ValueError("got no bundle, expected the names of some, or --all")
+        lines, failed = [], 0
+        for folder in tqdm(folders, desc="verify", unit="bundle", disable=None):
+            found = verify(folder, schema)
+            lines.append(folder.name)
+            lines += [f"  {'ok' if passed else 'FAILED':8}{check:12}{text}" for check, passed, text in found]
+            failed += sum(not passed for _, passed, _ in found)
+        text = "\n".join(lines)
+        if failed:
+            raise ValueError(f"{failed} checks failed\n{text}")
+        return text
+
     def _folders(self) -> Sequence[Path]:
         return sorted(path.parent for path in self.zoo.glob("*/bundle.yaml"))
 
@@ -114,38 +140,6 @@ class Bundles:
                 **_weights(folder),
             },
         }
-
-
-def overlays(bundle: Path, variant: str, network: str = "") -> tuple[str, ...]:
-    """Names of the config files that make a bundle's experiment.
-
-    Args:
-        bundle: the bundle's folder.
-        variant: ``xattnres`` for the bundle as it is, else the X of ``configs/variant_X.json``.
-        network: the X of ``configs/network_X.json``; empty for the bundle's own.
-
-    Raises:
-        ValueError: when the bundle has no such file.
-    """
-    names = [f"network_{network}"] * bool(network) + [f"variant_{variant}"] * (variant != "xattnres")
-    for name in names:
-        if not (bundle / "configs" / f"{name}.json").exists():
-            kind, _, given = name.partition("_")
-            known = sorted(path.stem.removeprefix(f"{kind}_") for path in (bundle / "configs").glob(f"{kind}_*.json"))
-            raise ValueError(f"got the {kind} {given}, expected one of {', '.join(known)}")
-    return tuple(names)
-
-
-def workflow(bundle: Path, configs: Sequence[str], **overrides: Any) -> ConfigWorkflow:
-    """MONAI's workflow of config files of a bundle, by their names; ``inference`` or ``train`` comes first."""
-    folder = bundle / "configs"
-    return ConfigWorkflow(
-        config_file=[str(folder / f"{name}.json") for name in configs],
-        meta_file=str(folder / "metadata.json"),
-        logging_file=str(folder / "logging.conf"),
-        workflow_type=configs[0],
-        **{"bundle_root": str(bundle), **overrides},
-    )
 
 
 def _weights(folder: Path) -> dict[str, Any]:

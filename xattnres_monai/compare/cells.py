@@ -16,8 +16,8 @@ from ignite.engine import Engine, Events
 from monai.bundle import ConfigWorkflow
 from tqdm import tqdm
 
-from xattnres_monai.bundles import workflow
 from xattnres_monai.datasets.layout import stem
+from xattnres_monai.workflows import workflow
 
 __all__ = ["Cell", "run_cells"]
 

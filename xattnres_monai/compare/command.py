@@ -9,9 +9,9 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from xattnres_monai.bundles import overlays
 from xattnres_monai.compare.cells import Cell, run_cells
 from xattnres_monai.compare.results import Results, differences_plot
+from xattnres_monai.workflows import overlays
 
 __all__ = ["compare"]
 

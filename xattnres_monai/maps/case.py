@@ -12,7 +12,7 @@ from monai.inferers import Inferer
 from monai.transforms import Compose, Invertd, LoadImage
 from torch import Tensor, nn
 
-from xattnres_monai.bundles import workflow
+from xattnres_monai.workflows import workflow
 
 __all__ = ["Case"]
 

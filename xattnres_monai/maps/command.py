@@ -13,12 +13,12 @@ from monai.transforms import SaveImage
 from torch import Tensor
 from tqdm import tqdm
 
-from xattnres_monai.bundles import overlays
 from xattnres_monai.datasets.layout import stem
 from xattnres_monai.maps.case import Case
 from xattnres_monai.maps.pictures import heat_map, over_image
 from xattnres_monai.maps.routing import Routing, attending, sources_of, without_source
 from xattnres_monai.tables import markdown
+from xattnres_monai.workflows import overlays
 
 __all__ = ["maps"]
 

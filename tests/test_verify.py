@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import json
+import re
+import shutil
+
+import pytest
+import torch
+
+from tests.bundle_runs import NAMES, ZOO
+from xattnres_monai.bundles import Bundles
+from xattnres_monai.verify import verify
+
+CHECKS = ["files", "version", "metadata", "properties", "network", "weights", "TorchScript"]
+SMALL = "mni152_mri_segmentation"  # with weights
+LARGE = [name for name in NAMES if any(organs in name for organs in ("amos", "btcv"))]
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    """A copy of a bundle to break."""
+    return shutil.copytree(ZOO / SMALL, tmp_path / SMALL, ignore=shutil.ignore_patterns("output", "data"))
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LARGE)) for name in NAMES])
+def test_every_bundle_passes(name, real_data):
+    found = verify(ZOO / name, real_data / "meta_schema.json")
+    assert [check for check, _, _ in found] == CHECKS
+    assert all(passed for _, passed, _ in found), found
+
+
+def metadata(bundle, change):
+    path = bundle / "configs" / "metadata.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def without_a_file(bundle):
+    (bundle / "docs" / "data_license.txt").unlink()
+
+
+def with_a_large_file(bundle):
+    (bundle / "models" / "model.ts").write_bytes(bytes(26_000_000))
+
+
+def with_a_version_that_the_changelog_lacks(bundle):
+    metadata(bundle, lambda content: content.update(version="9.9.9"))
+
+
+def without_a_property(bundle):
+    path = bundle / "configs" / "train.json"
+    path.write_text(path.read_text().replace('"train_handlers": "@train#handlers"', '"train_handlers": []'))
+
+
+def with_a_channel_more(bundle):
+    metadata(bundle, lambda content: content["network_data_format"]["outputs"]["pred"].update(num_channels=4))
+
+
+def with_other_weights(bundle):
+    torch.save({}, bundle / "models" / "model.pt")
+
+
+def with_weights_of_another_network(bundle):
+    path = bundle / "configs" / "inference.json"
+    path.write_text(path.read_text().replace('"num_res_units": 0', '"num_res_units": 2'))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "check", "message"),
+    [
+        (without_a_file, "files", "no docs/data_license.txt, expected every file of a bundle"),
+        (with_a_large_file, "files", "models/model.ts has 26.0 MB, expected at most 25 MB"),
+        (with_a_version_that_the_changelog_lacks, "version", "got version 9.9.9, expected one of the changelog's"),
+        (without_a_property, "properties", "train: wrong or not referred to are train_handlers"),
+        (with_a_channel_more, "network", "output channel number `3` doesn't match: `4`"),
+        (with_other_weights, "weights", "expected .* as in the metadata; render, or restore it"),
+        (with_weights_of_another_network, "weights", "Error.s. in loading state_dict for XAttnResUNet"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_fault_is_told_by_the_check_that_it_fails(bundle, tmp_path, spoil, check, message):
+    spoil(bundle)
+    failed = {name: text for name, passed, text in verify(bundle, tmp_path / "absent.json") if not passed}
+    assert set(failed) - {"metadata", "TorchScript"} == {check}
+    assert failed["metadata"] == f"got no file {tmp_path / 'absent.json'}, expected the schema"
+    assert re.search(message, failed[check]) and "\n" not in failed[check]
+
+
+def test_the_command_prints_what_was_found_and_fails_with_it(real_data, bundle):
+    schema = str(real_data / "meta_schema.json")
+    text = Bundles().verify(SMALL, schema=schema)
+    assert text.splitlines()[0] == SMALL and text.count("  ok ") == len(CHECKS)
+    without_a_file(bundle)
+    with pytest.raises(ValueError, match=r"^1 checks failed\n(.*\n)*.*FAILED +files +no docs/data_license.txt"):
+        Bundles().verify(str(bundle), schema=schema)
+    with pytest.raises(ValueError, match="got no bundle, expected the names of some, or --all"):
+        Bundles().verify()
