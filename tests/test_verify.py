@@ -50,7 +50,9 @@ def with_a_version_that_the_changelog_lacks(bundle):
 
 def without_a_property(bundle):
     path = bundle / "configs" / "train.json"
-    path.write_text(path.read_text().replace('"train_handlers": "@train#handlers"', '"train_handlers": []'))
+    path.write_text(
+        path.read_text().replace('"train_handlers": "@train#handlers"', '"train_handlers": "@validate#handlers"')
+    )
 
 
 def with_a_channel_more(bundle):
