@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import shutil
 import sqlite3
 from pathlib import Path
@@ -11,7 +12,9 @@ import torch
 
 from tests.bundle_runs import ZOO, overrides
 from tests.datasets.layouts import write_acdc
+from xattnres_monai.compare.cells import Cell
 from xattnres_monai.compare.command import compare
+from xattnres_monai.compare.results import Results
 
 NAME = "acdc_mri_segmentation"
 
@@ -81,14 +84,42 @@ def test_cells_of_other_settings_are_refused(given, table):
 
 def test_an_unknown_variant_is_refused(given, tmp_path):
     with pytest.raises(ValueError, match=r"got the variant no_skips, expected one of baseline, .*no_skip"):
-        compare(**{**given, "variants": "no_skips", "output": str(tmp_path)})
+        compare(**{**given, "variants": ("baseline", "no_skips"), "output": str(tmp_path)})
 
 
-def test_a_cell_that_fails_names_its_log_and_the_others_stay(given, tmp_path):
+def test_cells_of_another_network_are_refused(given, table):
+    with pytest.raises(ValueError, match=r"cell.json is of a cell with other settings than .*network_unetr"):
+        compare(**given, network="unetr")
+
+
+def test_one_variant_is_no_comparison(given):
+    with pytest.raises(ValueError, match="got the variants no_skip, expected two or more to compare"):
+        compare(**{**given, "variants": "no_skip"})
+
+
+def test_a_cell_that_fails_names_its_log(given, tmp_path):
     with pytest.raises(
-        RuntimeError, match=r"1 of 1 cells failed, why is at the end of .*baseline_seed0.log.txt; mend it"
+        RuntimeError, match=r"2 of 2 cells failed, why is at the end of .*baseline_seed0.log.txt, .*; mend it"
     ):
-        compare(**{**given, "variants": "baseline", "seeds": 0, "output": str(tmp_path), "learning_rat": 1})
+        compare(**{**given, "output": str(tmp_path), "learning_rat": 1}, jobs=2)
     log = (tmp_path / "baseline_seed0" / "log.txt").read_text()
     assert "the key learning_rat changes nothing; did you mean learning_rate?" in log
     assert json.loads((tmp_path / "baseline_seed0" / "cell.json").read_text())["overrides"]["learning_rat"] == 1
+
+
+def test_differences_are_paired_by_structure_and_averaged_by_patient(tmp_path):
+    """Of two patients, one with two cases; a distance that one variant lacks counts for neither."""
+    cells = [Cell(ZOO / NAME, (), variant, 0, tmp_path, 1, {}) for variant in ("baseline", "xattnres")]
+    figures = {
+        "baseline": {"val_mean_dice": [[0.8, 0.6], [0.7, 0.7], [0.5, 0.9]], "hd95": [[9, 9], [9, 9], [9, 90]]},
+        "xattnres": {"val_mean_dice": [[0.9, 0.6], [0.7, 0.8], [0.5, 0.0]], "hd95": [[8, 9], [9, 8], [9, math.nan]]},
+    }
+    for cell in cells:
+        (cell.folder / "evaluation").mkdir(parents=True)
+        for metric, rows in {**figures[cell.variant], "asd": figures[cell.variant]["hd95"]}.items():
+            lines = ["filename,a,b,mean", *(f"c{n}.nii.gz,{a},{b},0" for n, (a, b) in enumerate(rows))]
+            (cell.folder / "evaluation" / f"{metric}_raw.csv").write_text("\n".join(lines))
+    results = Results(cells, {"c0": "p", "c1": "p", "c2": "q"}, ["a", "b"], "mm")
+    assert results.difference("val_mean_dice", "xattnres").values == pytest.approx([0.05, -0.45])
+    assert results.difference("hd95", "xattnres").values == pytest.approx([-0.5, 0])
+    assert "| xattnres  | 0.5833 | 1 " in results.text()

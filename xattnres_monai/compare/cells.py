@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 from tqdm import tqdm
 
-from xattnres_monai.datasets.layout import stem
 from xattnres_monai.workflows import workflow
 
 __all__ = ["Cell", "run_cells"]
@@ -59,7 +58,12 @@ class Cell:
     def claim(self) -> None:
         """Note the cell's settings in its folder, or raise a ``ValueError`` if it was trained with other ones."""
         path = self.folder / "cell.json"
-        settings = {"bundle": self.bundle.name, "epochs": self.epochs, "overrides": self.overrides}
+        settings = {
+            "bundle": self.bundle.name,
+            "overlays": [*self.overlays],
+            "epochs": self.epochs,
+            "overrides": self.overrides,
+        }
         if (self.folder / "checkpoints").exists() and json.loads(path.read_text()) != settings:
             raise ValueError(f"{path} is of a cell with other settings than {settings}; give another --output")
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -114,16 +118,14 @@ def _run(cell: Cell, threads: int, epochs: Any) -> None:
     training = cell.workflow()
     training.initialize()
 
-    def count(trainer: Engine) -> None:
+    def add(number: int) -> None:
         with epochs.get_lock():
-            epochs.value += trainer.state.epoch if trainer.last_event_name == Events.STARTED else 1
+            epochs.value += number
 
-    # attached last: the bundle's handlers have resumed when it is called first
-    training.trainer.add_event_handler(Events.STARTED, count)
-    training.trainer.add_event_handler(Events.EPOCH_COMPLETED, count)
+    # attached last: the bundle's handlers have resumed when the first is called
+    training.trainer.add_event_handler(Events.STARTED, lambda trainer: add(trainer.state.epoch))
+    training.trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda _: add(1))
     training.run()
-    patients = {stem(case["image"]): case["patient_id"] for case in training.parser.get_parsed_content("cases")}
-    (cell.folder / "patients.json").write_text(json.dumps(patients))
     evaluation = cell.workflow("evaluate", checkpoint=str(cell.folder / "checkpoints" / "model.pt"))
     evaluation.initialize()
     evaluation.run()

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from monai.bundle import ConfigParser
+from monai.utils import optional_import
 
 from xattnres_monai.compare.cells import Cell, run_cells
 from xattnres_monai.compare.results import Results, differences_plot
+from xattnres_monai.datasets.layout import stem
 from xattnres_monai.workflows import overlays
 
 __all__ = ["compare"]
@@ -51,12 +53,17 @@ def compare(
         The tables.
 
     Raises:
-        ValueError: for an unknown variant, or a folder with cells of other settings.
+        ValueError: for an unknown variant or fewer than two, a folder with cells of other settings, or ``tracking``
+            without MLflow.
         RuntimeError: when cells failed; names their logs. The others are finished and stay.
     """
     root = Path(bundle).resolve()
-    names = (variants,) if isinstance(variants, str) else tuple(variants)
-    numbers = (seeds,) if isinstance(seeds, int) else tuple(seeds)
+    names = dict.fromkeys((variants,) if isinstance(variants, str) else variants)
+    numbers = dict.fromkeys((seeds,) if isinstance(seeds, int) else seeds)
+    if len(names) < 2:
+        raise ValueError(f"got the variants {', '.join(names)}, expected two or more to compare")
+    if tracking and not optional_import("mlflow")[1]:
+        raise ValueError("got --tracking, which needs MLflow: pip install 'xattnres-monai[tracking]'")
     train = _config(root, "train")
     given = {"fold": fold, **overrides}
     folder = Path(output).resolve() if output else root / "output" / "compare"
@@ -82,7 +89,9 @@ def compare(
             f"{len(failed)} of {len(cells)} cells failed, why is at the end of {logs}; mend it, run again"
         )
     classes = list(train["labels"].values())[1:]
-    results = Results(cells, classes, unit=_config(root, "evaluate")["distance_unit"])
+    cases = cells[0].workflow().parser.get_parsed_content("cases")
+    patients = {stem(case["image"]): case["patient_id"] for case in cases}
+    results = Results(cells, patients, classes, unit=_config(root, "evaluate")["distance_unit"])
     with (folder / "cases.csv").open("w", newline="") as file:
         csv.writer(file).writerows(results.rows())
     text = results.text()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from xattnres_monai.compare.cells import Cell
-from xattnres_monai.compare.statistics import Difference, paired_difference
+from xattnres_monai.compare.statistics import Difference, summarised
 from xattnres_monai.report import ASD, DICE, HD95, read_metric, table
 from xattnres_monai.tables import markdown
 
@@ -25,11 +24,12 @@ class Results:
 
     Args:
         cells: a table of variants and seeds; the variant of the first cell is the reference.
+        patients: patient of every case, by the name of its image.
         classes: names of the foreground classes.
         unit: of the distances.
     """
 
-    def __init__(self, cells: Sequence[Cell], classes: Sequence[str], unit: str) -> None:
+    def __init__(self, cells: Sequence[Cell], patients: Mapping[str, str], classes: Sequence[str], unit: str) -> None:
         self.cells, self.classes, self.unit = list(cells), list(classes), unit
         self.variants = list(dict.fromkeys(cell.variant for cell in cells))
         self.seeds = list(dict.fromkeys(cell.seed for cell in cells))
@@ -41,7 +41,6 @@ class Results:
                 order = np.argsort(cases)
                 self.cases = [cases[index] for index in order]
                 self.values[metric, cell.variant, cell.seed] = values[order]
-        patients = json.loads((cells[0].folder / "patients.json").read_text())
         self.patients = [patients[case] for case in self.cases]
 
     def rows(self) -> Iterator[list[str]]:
@@ -54,16 +53,18 @@ class Results:
                     figures = [f"{values[row, column]:.4f}" for values in metrics]
                     yield [cell.variant, str(cell.seed), patient, case, name, *figures]
 
-    def by_patient(self, metric: str, variant: str) -> Values:
-        """Mean over seeds, classes and the patient's cases; one value per patient."""
-        over_seeds = np.stack([self.values[metric, variant, seed] for seed in self.seeds])
-        cases = np.ma.masked_invalid(over_seeds).mean(axis=(0, 2)).filled(np.nan)
-        patients = np.array(self.patients)
-        return np.array([np.nanmean(cases[patients == patient]) for patient in sorted(set(self.patients))])
-
     def difference(self, metric: str, variant: str) -> Difference:
-        """The variant's values of :meth:`by_patient` less the reference's."""
-        return paired_difference(self.by_patient(metric, variant), self.by_patient(metric, self.variants[0]))
+        """The variant's values less the reference's, of each patient the mean over seeds, cases and classes.
+
+        A structure that either of the two missed has no distance, and counts for neither.
+        """
+        one, reference = (
+            np.stack([self.values[metric, name, seed] for seed in self.seeds]) for name in (variant, self.variants[0])
+        )
+        differences = np.ma.masked_invalid(one - reference)  # (seeds, cases, classes)
+        patients = np.array(self.patients)
+        means = [differences[:, patients == patient].mean() for patient in sorted(set(self.patients))]
+        return summarised(np.ma.stack(means).filled(np.nan))
 
     def text(self) -> str:
         """The tables, in Markdown."""
@@ -107,11 +108,12 @@ class Results:
         }
 
     def _by_seed(self) -> str:
-        lines = [["mean Dice", *(f"seed {seed}" for seed in self.seeds)]]
+        lines = [["mean Dice", *(f"seed {seed}" for seed in self.seeds), "structures missed, all seeds"]]
         for variant in self.variants:
-            means = [np.nanmean(self.values[DICE, variant, seed]) for seed in self.seeds]
-            lines.append([variant, *(f"{mean:.4f}" for mean in means)])
-        return f"By seed\n\n{markdown(lines)}"
+            dice, asd = ([self.values[metric, variant, seed] for seed in self.seeds] for metric in (DICE, ASD))
+            missed = int((np.isnan(asd) & ~np.isnan(dice)).sum())
+            lines.append([variant, *(f"{np.nanmean(values):.4f}" for values in dice), str(missed)])
+        return f"By seed; distances leave out the structures that a network missed altogether\n\n{markdown(lines)}"
 
     def _differences(self) -> str:
         lines = [["", "Dice", "95 % interval", "Wilcoxon p", "patients better / worse", f"HD95 ({self.unit})", "p"]]
@@ -129,14 +131,14 @@ class Results:
 
 def differences_plot(results: Results) -> Figure:
     """Every patient's difference in Dice to the first variant, with the mean and its confidence interval."""
-    others = results.variants[1:] or results.variants
+    others = results.variants[1:]
     figure = Figure(figsize=(max(5, 2 + 1.6 * len(others)), 4), facecolor="white", layout="constrained")
     panel = figure.subplots()
     panel.axhline(0, color="grey", linewidth=0.8)
     for place, variant in enumerate(others):
         difference = results.difference(DICE, variant)
         spread = np.linspace(-0.18, 0.18, len(difference.values)) if len(difference.values) > 1 else [0]
-        panel.scatter(place + np.asarray(spread), np.sort(difference.values), s=14, alpha=0.6, label="a patient")
+        panel.scatter(place + np.asarray(spread), np.sort(difference.values), s=14, alpha=0.6)
         low, high = (abs(bound - difference.mean) for bound in difference.interval)
         panel.errorbar(place + 0.3, difference.mean, [[low], [high]], fmt="o", color="black", capsize=3)
     panel.set_xticks(range(len(others)), others)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-__all__ = ["Difference", "paired_difference"]
+__all__ = ["Difference", "summarised"]
 
 Values = NDArray[np.float64]
 
@@ -29,19 +29,8 @@ class Difference(NamedTuple):
     p_value: float
 
 
-def paired_difference(values: Values, reference: Values) -> Difference:
-    """How much larger ``values`` are than ``reference``.
-
-    Args:
-        values: one per patient, of a variant; patients in which either is NaN are left out.
-        reference: one per patient, of the variant that it is compared with.
-
-    Raises:
-        ValueError: when the two differ in length.
-    """
-    if values.shape != reference.shape:
-        raise ValueError(f"got {len(values)} values and {len(reference)} references, expected one per patient each")
-    differences = values - reference
+def summarised(differences: Values) -> Difference:
+    """The mean of differences, one per patient, and how sure it is; NaN is left out."""
     differences = differences[np.isfinite(differences)]
     if not differences.any():  # none, or all zero: neither method is defined
         return Difference(differences, 0.0 if differences.size else np.nan, (np.nan, np.nan), 1.0)
