@@ -17,10 +17,15 @@ def decathlon(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_msd(tmp_path_factory.mktemp("with space") / "Task99_Ellipsoids")
 
 
+def data_folder() -> Path:
+    """Folder of real data sets, which may be absent: ``XATTNRES_DATA_DIR``, or beside the clone."""
+    return Path(os.environ.get("XATTNRES_DATA_DIR", Path(__file__).parents[2] / "shared" / "data"))
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """Folder of real data sets, from ``XATTNRES_DATA_DIR`` or beside the clone; tests are skipped without it."""
-    folder = Path(os.environ.get("XATTNRES_DATA_DIR", Path(__file__).parents[2] / "shared" / "data"))
+    """Folder of real data sets; tests are skipped without it."""
+    folder = data_folder()
     if not folder.is_dir():
         pytest.skip(f"no real data in {folder}: set XATTNRES_DATA_DIR")
     return folder

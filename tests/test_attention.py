@@ -158,6 +158,18 @@ def test_stages_select_who_aggregates():
     assert aggregating("none") == []
 
 
+def test_fine_sources_need_the_scale_of_every_stage():
+    stages = [Stage("a", 4, "encoder", scale=4), Stage("b", 4, "encoder"), Stage("c", 4, "decoder")]
+    with pytest.raises(ValueError, match=r"^got no scale of the stages b, c, which sources='fine' needs"):
+        cross_stage_attentions(2, stages, {"sources": "fine"})
+
+
+def test_without_sources_the_current_feature_is_all_there_is():
+    history, current = FeatureHistory(), torch.rand(1, 4, 8, 8)
+    history.append(current)
+    torch.testing.assert_close(CrossStageAttention(2, 4, [])(current, history), current)
+
+
 def test_maps_of_a_network_of_ones_own():
     class Network(nn.Module):
         def __init__(self):

@@ -60,7 +60,7 @@ def test_writes_a_picture_a_case_in_the_colours_of_the_classes(tmp_path):
     assert (np.abs(picture - wanted).max(-1) < 0.02).any()
 
 
-def test_pictures_standupright_and_volumes_in_ras():
+def test_pictures_stand_upright_and_volumes_in_ras():
     picture = torch.zeros(1, 6, 4)
     picture[:, :, 0] = 1  # the first row of a PNG, as MONAI's reader gives it: (1, width, height)
     assert upright(MetaTensor(picture))[0, :, -1].eq(1).all()  # drawn from below, so the last row is on top

@@ -218,7 +218,6 @@ def test_precision_and_stitching_are_keys(tmp_path):
 # --- deployment -------------------------------------------------------------------------------------------------------
 
 
-# AMOS has BTCV's network
 @pytest.mark.parametrize(
     "name",
     [

@@ -78,6 +78,7 @@ class CrossStageAttention(nn.Module):
         options = XAttnResOptions.of(options)
         self.recompute = options.recompute
         self.sources = list(range(len(source_channels)) if sources is None else sources)
+        self.expected = max(self.sources, default=-1) + 2  # entries of the history: the sources and the current feature
         self.aligners = nn.ModuleList(StageAligner(spatial_dims, width, channels) for width in source_channels)
         self.query = (StaticQuery if options.query == "static" else SpatialQuery)(spatial_dims, channels)
         self.key_scale = nn.Parameter(torch.ones(channels))
@@ -122,11 +123,10 @@ class CrossStageAttention(nn.Module):
         return self._fuse(current, depth_attention(values, self.query(current), self.key_scale))
 
     def _sources(self, current: Tensor, history: FeatureHistory) -> list[Tensor]:
-        expected = self.sources[-1] + 2
-        if len(history) < expected:
+        if len(history) < self.expected:
             raise ValueError(
-                f"got a history of {len(history)} stage outputs, expected at least {expected}: the sources and the "
-                "current feature; append every stage output to it"
+                f"got a history of {len(history)} stage outputs, expected at least {self.expected}: the sources and "
+                "the current feature; append every stage output to it"
             )
         return [history.pooled(index, list(current.shape[2:])) for index in self.sources]
 

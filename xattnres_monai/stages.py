@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -31,14 +31,14 @@ class Stage(NamedTuple):
         part: half of the network that it belongs to.
         attends_on: width of the feature that it would take plainly, on the grid of its own output, where that is not
             the output of the stage before.
-        scale: number of image voxels in one voxel of its output; tells which sources are ``fine``.
+        scale: number of image voxels in one voxel of its output, by which ``sources="fine"`` chooses.
     """
 
     name: str
     channels: int
     part: Literal["encoder", "decoder"]
     attends_on: int | None = None
-    scale: int = 1
+    scale: int | None = None
 
 
 def cross_stage_attentions(
@@ -53,18 +53,23 @@ def cross_stage_attentions(
         spatial_dims: 2 or 3.
         stages: all stages of the network in the order in which they run.
         options: see :class:`XAttnResOptions`.
+
+    Raises:
+        ValueError: for ``sources="fine"`` when a stage tells no scale.
     """
     options = XAttnResOptions.of(options)
+    unknown = [stage.name for stage in stages if stage.scale is None]
+    if options.sources == "fine" and unknown:
+        raise ValueError(f"got no scale of the stages {', '.join(unknown)}, which sources='fine' needs")
+    scales = cast("list[int]", [stage.scale for stage in stages])
     attentions = nn.ModuleDict()
     for index, stage in enumerate(stages):
         sources: list[int] = []
         if index > 1 and options.stages in ("all", stage.part):
-            before = stages[index - 1]
-            width, scale = (
-                (before.channels, before.scale) if stage.attends_on is None else (stage.attends_on, stage.scale)
-            )
-            sources = [k for k in range(index - 1) if options.sources == "all" or stages[k].scale <= scale]
+            same_grid = index - 1 if stage.attends_on is None else index  # as that of the current feature
+            sources = [k for k in range(index - 1) if options.sources == "all" or scales[k] <= scales[same_grid]]
         if sources:
+            width = stage.attends_on or stages[index - 1].channels
             widths = [stages[k].channels for k in sources]
             attentions[stage.name] = CrossStageAttention(spatial_dims, width, widths, options, sources)
         else:

@@ -35,7 +35,12 @@ def verify(bundle: str | Path, schema: str | Path = "") -> list[tuple[str, bool,
 
     Returns:
         For each check its name, whether it passed, and what was found or is wrong.
+
+    Raises:
+        FileNotFoundError: when there is no such folder.
     """
+    if not Path(bundle).is_dir():
+        raise FileNotFoundError(f"got no folder {bundle}, expected that of a bundle")
     checks: dict[str, Callable[[Path], str]] = {
         "files": _files,
         "version": _version,
@@ -126,9 +131,12 @@ def _network(root: Path) -> str:
 
 def _weights(root: Path) -> str:
     path = root / "models" / "model.pt"
-    if not path.exists():
+    stated = _json(root, "metadata").get("weights", {}).get("sha256")
+    if not path.exists() and stated is None:
         return "none published"
-    digest, stated = sha256(path.read_bytes()).hexdigest(), _json(root, "metadata")["weights"]["sha256"]
+    if not path.exists():
+        raise FileNotFoundError(f"no models/model.pt, expected the weights that the metadata state ({stated})")
+    digest = sha256(path.read_bytes()).hexdigest()
     if digest != stated:
         raise ValueError(
             f"models/model.pt has SHA-256 {digest}, expected {stated} as in the metadata; render, or restore it"

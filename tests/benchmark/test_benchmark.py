@@ -48,6 +48,13 @@ def test_the_forms_are_timed_counted_and_weighed():
     assert results["straightforward"]["flops"] > results["xattnres"]["flops"]
 
 
+@pytest.mark.slow
+def test_compiled_networks_are_compared_without_the_straightforward_form():
+    results = measure(TINY, repeats=1, compiled=True)
+    assert list(results) == ["plain", "xattnres"]
+    assert results["xattnres"]["inference"][1] > 0 and math.isnan(results["xattnres"]["memory"])
+
+
 def test_the_command_prints_a_table_and_goes_on_where_it_stopped(tiny, tmp_path, monkeypatch):
     output = tmp_path / "figures.json"
     text = benchmark("unet_2d", repeats=1, output=str(output))

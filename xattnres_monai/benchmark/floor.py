@@ -12,7 +12,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
@@ -37,11 +37,12 @@ def work(network: nn.Module, image: torch.Tensor) -> Work:
 
     def count(module: nn.Module, inputs: tuple[torch.Tensor, FeatureHistory], _: Any) -> None:
         nonlocal moved, operations
-        assert isinstance(module, CrossStageAttention)  # noqa: S101  for the type checker
         current, history = inputs
         histories.append(history)
         values = current.numel()
-        sources = [history.pooled(index, list(current.shape[2:])) for index in module.sources]
+        sources = [
+            history.pooled(index, list(current.shape[2:])) for index in cast(CrossStageAttention, module).sources
+        ]
         moved += 2 * values + sum(source.numel() for source in sources)
         operations += 6 * values * (len(sources) + 1)
         for source in sources:
