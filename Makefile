@@ -9,10 +9,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 DEMO := bundles/mni152_mri_segmentation
+LABEL := .venv-label
+LABEL_INSTALL = $(LABEL)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-label.txt
+PRETRAINED := $(patsubst bundles/%/models/model.pt,%,$(wildcard bundles/*/models/model.pt))
+MODELS := $(LABEL)/apps/monaibundle/model
+SIMULATED := $(LABEL)/studies
+STUDIES ?= $(SIMULATED)/imagesTr
+PORT ?= 8000
+empty :=
+comma := ,
 OUTPUT := $(DEMO)/output/unet_xattnres
 BUNDLE := $(BIN)/python -m monai.bundle run --bundle_root $(DEMO)
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow test-label label lint clean
 
 demo: $(VENV)/.demo  ## train, evaluate and infer on simulated brain MRI, offline, in minutes
 	$(BUNDLE) --config_file $(DEMO)/configs/train.json
@@ -21,10 +30,34 @@ demo: $(VENV)/.demo  ## train, evaluate and infer on simulated brain MRI, offlin
 	$(BIN)/python -m xattnres_monai report $(OUTPUT)
 
 test: $(VENV)/.dev lint  ## the fast suite with its coverage
-	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --cov --cov-report term
+	$(BIN)/python -m pytest -m "not slow and not label" --numprocesses 2 --cov --cov-report term
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
+
+test-label: $(VENV)/.dev $(LABEL)/.ready  ## the real MONAI Label server with the pretrained bundles
+	$(BIN)/python -m pytest -m label -s tests/label
+
+label: $(LABEL)/.ready $(VENV)/.demo  ## MONAI Label on http://127.0.0.1:$(PORT): make label STUDIES=<folder of images>
+	mkdir -p $(MODELS)
+	for bundle in $(PRETRAINED); do  # only where there is none: the copies hold what annotators trained
+		test -e $(MODELS)/$$bundle || tar -c -C bundles --exclude output --exclude data $$bundle | tar -x -C $(MODELS)
+	done
+	test "$(STUDIES)" != $(SIMULATED)/imagesTr || $(BIN)/python -c \
+		"from xattnres_monai.datasets.mni152 import simulate; simulate('$(SIMULATED)', labelled=1)"
+	$(LABEL)/bin/monailabel start_server --app $(LABEL)/apps/monaibundle --studies "$(STUDIES)" --host 127.0.0.1 \
+		--port $(PORT) --conf models $(subst $(empty) $(empty),$(comma),$(PRETRAINED)) --conf zoo_source local --conf sam2 false
+
+$(LABEL)/.ready: constraints-label.txt pyproject.toml tests/label/torchvision_operators.py
+	$(PYTHON) -m venv $(LABEL)
+	$(LABEL_INSTALL) monailabel --editable .
+	$(LABEL)/bin/python -c "import torchvision" 2> /dev/null || {  # a CUDA build beside a CPU build of torch
+		site=$$($(LABEL)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")
+		cp tests/label/torchvision_operators.py $$site
+		echo "import torchvision_operators" > $$site/torchvision_operators.pth
+	}
+	test -e $(LABEL)/apps/monaibundle || $(LABEL)/bin/monailabel apps --download --name monaibundle --output $(LABEL)/apps
+	touch $@
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
-from tests.bundle_runs import state, train
+from tests.bundle_runs import ZOO, overrides, state, train
+from xattnres_monai import workflows
 
 NAME = "msd_hippocampus_mri_segmentation"
 
@@ -68,3 +70,20 @@ def test_a_checkpoint_of_another_run_is_kept_and_the_run_starts_anew(output, dec
     aside = [tmp_path / "checkpoints" / file for file in files - {"last.pt", "model.pt"}]
     assert sorted(path.read_bytes() for path in aside) == kept
     assert state(tmp_path)["trainer"]["iteration"] == 2
+
+
+@pytest.mark.parametrize("rate, moved", [(0.0, False), (0.02, True)])
+def test_fine_tuning_starts_from_the_published_weights_and_replaces_them(output, decathlon, tmp_path, rate, moved):
+    root = shutil.copytree(ZOO / NAME / "configs", tmp_path / NAME / "configs").parent
+    (root / "models").mkdir()
+    published = Path(shutil.copy(output / "checkpoints" / "model.pt", root / "models"))
+    before = torch.load(published, weights_only=True)
+    given = {**overrides(NAME, decathlon, root / "output", training=True), "learning_rate": rate, "fine_tune": True}
+    flow = workflows.workflow(root, ["train"], **given, **{"train#trainer#max_epochs": 1})
+    flow.initialize()
+    flow.run()
+    after = torch.load(published, weights_only=True)
+    assert after.keys() == before.keys()
+    assert any(not torch.equal(after[name], before[name]) for name in before) == moved
+    assert [path.name for path in (root / "models").iterdir()] == ["model.pt"]
+    assert not (root / "output" / "checkpoints").exists()

@@ -1,39 +1,19 @@
-"""Every bundle trains, evaluates and infers on a small data set in its real layout; what varies by config alone."""
+"""Every bundle trains, evaluates and infers on a small data set in its real layout."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import nibabel
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigParser, ckpt_export, onnx_export
+from monai.bundle import ckpt_export, onnx_export
 from PIL import Image
 
-from tests.bundle_runs import (
-    NAMES,
-    SMALL,
-    SWIN_UNETR,
-    UNET_2D,
-    UNET_3D,
-    ZOO,
-    overrides,
-    run,
-    state,
-    train,
-    weights,
-    workflow,
-)
-from tests.datasets.layouts import write_acdc
+from tests.bundle_runs import NAMES, SMALL, ZOO, run, state, train, weights, workflow
 from xattnres_monai.report import read_metric
-
-NETWORKS = ("unet", "unetr", "swin_unetr")
-VARIANTS = sorted(path.stem for path in (ZOO / "templates").glob("variant_*.json"))
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -153,71 +133,6 @@ def test_an_image_with_nan_is_named(trained, tmp_path):
     assert not (tmp_path / "predictions").exists()
 
 
-# --- experiments by config alone --------------------------------------------------------------------------------------
-
-TINY = {
-    ("unet", 2): UNET_2D,
-    ("unet", 3): UNET_3D,
-    ("unetr", 2): {"roi_size": [32, 16], "network_def#hidden_size": 24, "network_def#num_heads": 2},
-    ("unetr", 3): {"roi_size": [32, 16, 16], "network_def#hidden_size": 24, "network_def#num_heads": 2},
-    ("swin_unetr", 2): {**SWIN_UNETR, "roi_size": [64, 32]},
-    ("swin_unetr", 3): SWIN_UNETR,
-}
-
-
-def experiment(name: str, network: str, variant: str | None) -> ConfigParser:
-    files = ["train", f"network_{network}", *([variant] if variant else [])]
-    parser = ConfigParser()
-    parser.read_config([ZOO / name / "configs" / f"{file}.json" for file in files])
-    dims = parser["spatial_dims"]
-    for key, value in {**TINY[network, dims], "bundle_root": str(ZOO / name), "device": "cpu"}.items():
-        parser[key] = value
-    return parser
-
-
-@pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("name", NAMES)
-def test_every_network_takes_a_step_with_every_variant(name, network):
-    for variant in [None, *VARIANTS]:
-        parser = experiment(name, network, variant)
-        model, loss, optimizer = (parser.get_parsed_content(key) for key in ("network", "loss", "optimizer"))
-        image = torch.rand(2, 1, *parser["roi_size"])
-        label = torch.randint(len(parser["labels"]), image.shape)
-        loss(model(image), label).backward()
-        optimizer.step()
-        assert torch.isfinite(model(image)).all(), variant
-        assert parser.get_parsed_content("output_dir").endswith(
-            f"/output/{network}_{(variant or 'variant_xattnres').removeprefix('variant_')}"
-        )
-
-
-def test_variants_are_what_their_names_say():
-    def parameters(variant: str | None) -> int:
-        model = experiment("btcv_ct_segmentation", "unet", variant).get_parsed_content("network")
-        return sum(parameter.numel() for parameter in model.parameters())
-
-    counts: dict[str, Any] = {name: parameters(name) for name in [None, *VARIANTS]}
-    assert counts["variant_baseline_no_skip"] < counts["variant_no_skip"] < counts[None]
-    assert counts["variant_baseline_no_skip"] < counts["variant_baseline"] < counts["variant_encoder_only"]
-    assert counts["variant_decoder_only"] < counts[None] < counts["variant_residual"]
-    assert counts["variant_spatial_query"] >= counts[None] > counts["variant_fine_sources"]
-
-
-def test_precision_and_stitching_are_keys(tmp_path):
-    name = "msd_hippocampus_mri_segmentation"
-    data = SMALL[name].write(tmp_path / "data")
-    flow = workflow(name, "train", data, tmp_path, precision="bf16", stitching_device="cpu")
-    trainer = flow.parser.get_parsed_content("train#trainer")
-    assert trainer.amp and trainer.amp_kwargs == {"dtype": torch.bfloat16}
-    assert flow.parser.get_parsed_content("validate#inferer").device == "cpu"
-    with pytest.raises(RuntimeError) as caught:
-        workflow(name, "train", data, tmp_path, precision="bf61").parser.get_parsed_content("train#trainer")
-    assert str(caught.value.__cause__) == "got precision='bf61', expected one of bf16, fp16, fp32"
-
-
-# --- deployment -------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     "name",
     [
@@ -249,45 +164,6 @@ def test_the_exported_networks_agree_with_eager(name, tmp_path):
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     (got,) = session.run(None, {session.get_inputs()[0].name: image.numpy()})
     torch.testing.assert_close(torch.from_numpy(got), expected, atol=1e-4, rtol=1e-4)
-
-
-def call(command: list[Any], options: dict[str, Any], folder: Path) -> str:
-    arguments = [str(part) for option in options.items() for part in option]
-    result = subprocess.run([*command, "run", *arguments], cwd=folder, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
-    return result.stdout
-
-
-def options(name: str, data: Path, output: Path, *configs: str) -> dict[str, Any]:
-    files = [str(ZOO / name / "configs" / f"{config}.json") for config in configs]
-    small = {f"--{key}": value for key, value in overrides(name, data, output, training=True).items()}
-    return {"--bundle_root": ZOO / name, "--config_file": files, **small}
-
-
-def test_the_command_line_trains_and_evaluates_a_variant(tmp_path):
-    name, data = "acdc_mri_segmentation", write_acdc(tmp_path / "ACDC")
-    monai = [sys.executable, "-m", "monai.bundle"]
-    given = options(name, data, tmp_path / "output", "train", "variant_baseline")
-    call(monai, {**given, "--train#trainer#max_epochs": 1}, tmp_path)
-    checkpoint = weights(tmp_path / "output")
-    assert not any(key.startswith("xattnres.") for key in torch.load(checkpoint, weights_only=True))
-    given = options(name, data, tmp_path / "output", "train", "variant_baseline", "evaluate")
-    assert "| Dice" in call(monai, {**given, "--checkpoint": checkpoint}, tmp_path)
-
-
-def test_two_processes_train_one_network(tmp_path):
-    """By torchrun, over gloo: the checkpoint is one process's, and is loaded without a prefix."""
-    name = "msd_hippocampus_mri_segmentation"
-    data = SMALL[name].write(tmp_path / "data")
-    torchrun = f"{sys.executable} -m torch.distributed.run --standalone --nproc_per_node 2 -m monai.bundle".split()
-    given = options(name, data, tmp_path / "output", "train", "multi_gpu_train")
-    call(torchrun, {**given, "--train#trainer#max_epochs": 2, "--device": "cpu", "--batch_size": 2}, tmp_path)
-    assert state(tmp_path / "output")["trainer"]["iteration"] == 4  # 8 cases in 2 processes of batch 2
-    assert sorted(path.name for path in (tmp_path / "output" / "checkpoints").iterdir()) == ["last.pt", "model.pt"]
-    checkpoint = weights(tmp_path / "output")
-    run(name, "train evaluate", data, tmp_path / "output", checkpoint=checkpoint)
-    _, dice = read_metric(tmp_path / "output" / "evaluation", "val_mean_dice")
-    assert len(dice) == 2
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from monai.bundle import ConfigParser
 from monai.bundle.utils import merge_kv
 from tqdm import tqdm
 
+from xattnres_monai.packing import pack
 from xattnres_monai.verify import verify
 
 __all__ = ["Bundles"]
@@ -30,7 +31,7 @@ SECTIONS = ("common", "train", "evaluate", "inference", "metadata", *NETWORKS)
 
 
 class Bundles:
-    """Render, check and list the bundles of a zoo.
+    """Render, check, list, verify and pack the bundles of a zoo.
 
     Args:
         zoo: folder of the bundles and of ``templates``; by default the one beside the installed package's source.
@@ -85,8 +86,7 @@ class Bundles:
             schema: file of MONAI's schema of metadata; downloaded where it is not given.
             all: check every bundle of the zoo.
         """
-        given = [Path(name) if Path(name).exists() else self.zoo / name for name in bundles]
-        folders = self._folders() if all else given
+        folders = self._folders() if all else [self._folder(name) for name in bundles]
         if not folders:
             raise ValueError("got no bundle, expected the names of some, or --all")
         lines, failed = [], 0
@@ -99,6 +99,19 @@ class Bundles:
         if failed:
             raise ValueError(f"{failed} checks failed\n{text}")
         return text
+
+    def pack(self, bundle: str, output: str = ".", vendor: bool = False) -> str:
+        """Write a bundle as the zip archive that ``monai.bundle.download`` takes.
+
+        Args:
+            bundle: its folder, or its name in the zoo.
+            output: folder for the archive.
+            vendor: put a copy of this package into it, for machines where it is not installed.
+        """
+        return f"wrote {pack(self._folder(bundle), output, vendor)}"
+
+    def _folder(self, bundle: str) -> Path:
+        return Path(bundle) if Path(bundle).exists() else self.zoo / bundle
 
     def _folders(self) -> Sequence[Path]:
         return sorted(path.parent for path in self.zoo.glob("*/bundle.yaml"))

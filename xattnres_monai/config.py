@@ -39,16 +39,19 @@ def check_keys(bundle_root: str) -> None:
     A key is taken when a config of the bundle has it, or when something in the config refers to it or to what holds it.
 
     Args:
-        bundle_root: folder of the bundle.
+        bundle_root: folder of the bundle. Where it holds no configs (``monai.bundle.load`` does not tell it), nothing is
+            checked.
 
     Raises:
         ValueError: names the keys, and those that may have been meant.
     """
     config = _surrounding_parser().get()
     known = {str(entry["id"]) for entry in (*TrainProperties.values(), *InferProperties.values())}
-    for path in (Path(bundle_root) / "configs").glob("*.json"):
-        if path.name != "metadata.json":
-            known |= set(_keys(ConfigParser.load_config_file(path)))
+    configs = [path for path in (Path(bundle_root) / "configs").glob("*.json") if path.name != "metadata.json"]
+    if not configs:
+        return
+    for path in configs:
+        known |= set(_keys(ConfigParser.load_config_file(path)))
     referred = set(_references("", config))
     unknown = [
         key

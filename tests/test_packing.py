@@ -1,0 +1,76 @@
+"""A packed bundle is whole: downloaded and unpacked by MONAI, it infers, with or without this package installed."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import sysconfig
+import venv
+import zipfile
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from monai.bundle import download, load
+
+from tests.bundle_runs import SMALL, ZOO
+from xattnres_monai import XAttnResUNet
+from xattnres_monai.bundles import Bundles
+
+NAME = "mni152_mri_segmentation"  # small, with weights
+
+
+@pytest.fixture
+def served(tmp_path):
+    """A folder and the address at which a server of this machine offers it."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield folder, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_monai_downloads_and_loads_it(served, tmp_path):
+    folder, address = served
+    Bundles().pack(NAME, str(folder))
+    (archive,) = folder.iterdir()
+    assert archive.name == f"{NAME}_v0.1.0.zip"
+    download(NAME, url=f"{address}/{archive.name}", bundle_dir=str(tmp_path / "bundles"), progress=False)
+    unpacked = tmp_path / "bundles" / NAME
+    assert not [path for path in unpacked.rglob("*") if path.name in ("output", "bundle.yaml", "xattnres_monai")]
+    network = load(NAME, bundle_dir=str(tmp_path / "bundles"), source="github")
+    published = torch.load(ZOO / NAME / "models" / "model.pt", weights_only=True)
+    assert isinstance(network, XAttnResUNet)
+    assert all(torch.equal(value, published[name]) for name, value in network.state_dict().items())
+
+
+def test_a_vendored_one_infers_where_the_package_is_not_installed(tmp_path):
+    Bundles().pack(NAME, str(tmp_path), vendor=True)
+    with zipfile.ZipFile(tmp_path / f"{NAME}_v0.1.0.zip") as archive:
+        archive.extractall(tmp_path / "elsewhere")
+    bundle = tmp_path / "elsewhere" / NAME
+    venv.create(tmp_path / "venv", symlinks=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    (site,) = (tmp_path / "venv").glob("lib/python*/site-packages")
+    (site / "others.pth").write_text(sysconfig.get_path("purelib"))  # every package but those installed as editable
+    absent = subprocess.run([python, "-c", "import xattnres_monai"], cwd=tmp_path, capture_output=True, check=False)
+    assert b"No module named 'xattnres_monai'" in absent.stderr
+    image = SMALL[NAME].write(tmp_path / "data") / "imagesTs" / "ellipsoids_010.nii.gz"
+    command = [python, "-m", "monai.bundle", "run", "--bundle_root", ".", "--config_file", "configs/inference.json"]
+    given = ["--images", f"['{image}']", "--num_workers", "0"]
+    run = subprocess.run([*command, *given], cwd=bundle, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr[-2000:]
+    (path,) = (bundle / "output").rglob("*_seg.nii.gz")
+    prediction = nibabel.load(path)
+    np.testing.assert_allclose(prediction.affine, nibabel.load(image).affine, atol=1e-4)
+    assert len(np.unique(np.asarray(prediction.dataobj))) > 1
+
+
+def test_a_folder_that_is_no_bundle(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no configs/metadata.json in .*, expected a bundle's folder"):
+        Bundles().pack(str(tmp_path), str(tmp_path))
