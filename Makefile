@@ -12,6 +12,7 @@ DEMO := bundles/mni152_mri_segmentation
 LABEL := .venv-label
 LABEL_INSTALL = $(LABEL)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-label.txt
 PRETRAINED := $(patsubst bundles/%/models/model.pt,%,$(wildcard bundles/*/models/model.pt))
+MONAILABEL := $(LABEL)/bin/python -m monailabel.main
 MODELS := $(LABEL)/apps/monaibundle/model
 SIMULATED := $(LABEL)/studies
 STUDIES ?= $(SIMULATED)/imagesTr
@@ -45,7 +46,7 @@ label: $(LABEL)/.ready $(VENV)/.demo  ## MONAI Label on http://127.0.0.1:$(PORT)
 	done
 	test "$(STUDIES)" != $(SIMULATED)/imagesTr || $(BIN)/python -c \
 		"from xattnres_monai.datasets.mni152 import simulate; simulate('$(SIMULATED)', labelled=1)"
-	$(LABEL)/bin/monailabel start_server --app $(LABEL)/apps/monaibundle --studies "$(STUDIES)" --host 127.0.0.1 \
+	$(MONAILABEL) start_server --app $(LABEL)/apps/monaibundle --studies "$(STUDIES)" --host 127.0.0.1 \
 		--port $(PORT) --conf models $(subst $(empty) $(empty),$(comma),$(PRETRAINED)) --conf zoo_source local --conf sam2 false
 
 $(LABEL)/.ready: constraints-label.txt pyproject.toml tests/label/torchvision_operators.py
@@ -56,7 +57,7 @@ $(LABEL)/.ready: constraints-label.txt pyproject.toml tests/label/torchvision_op
 		cp tests/label/torchvision_operators.py $$site
 		echo "import torchvision_operators" > $$site/torchvision_operators.pth
 	}
-	test -e $(LABEL)/apps/monaibundle || $(LABEL)/bin/monailabel apps --download --name monaibundle --output $(LABEL)/apps
+	test -e $(LABEL)/apps/monaibundle || $(MONAILABEL) apps --download --name monaibundle --output $(LABEL)/apps
 	touch $@
 
 lint: $(VENV)/.dev

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -26,6 +27,8 @@ LABEL = Path(os.environ.get("XATTNRES_LABEL_VENV", ZOO.parent / ".venv-label"))
 PRETRAINED = sorted(path.parents[1].name for path in ZOO.glob("*/models/model.pt"))
 TRANSFORMER = "btcv_ct_segmentation"
 BUNDLES = [*PRETRAINED, TRANSFORMER]
+# not the program monailabel, a shell script that loses blanks in its arguments
+MONAILABEL = [LABEL / "bin" / "python", "-m", "monailabel.main"]
 # 1.2 × 1 × 2.5 mm, turned by 0.3 about the third axis and by 0.2 about the first
 COS, SIN, COS2, SIN2 = np.cos(0.3), np.sin(0.3), np.cos(0.2), np.sin(0.2)
 TURNED = np.array([[COS, -SIN, 0], [SIN, COS, 0], [0, 0, 1]]) @ np.array([[1, 0, 0], [0, COS2, -SIN2], [0, SIN2, COS2]])
@@ -50,10 +53,9 @@ def small_transformer(root: Path) -> None:
 @pytest.fixture(scope="module")
 def app(tmp_path_factory):
     """The monaibundle app with copies of the bundles as local models."""
-    program = LABEL / "bin" / "monailabel"
-    assert program.exists(), f"no {program}, expected MONAI Label in a venv of its own; run make test-label"
+    assert LABEL.is_dir(), f"no {LABEL}, expected MONAI Label in a venv of its own; run make test-label"
     folder = tmp_path_factory.mktemp("apps")
-    subprocess.run([program, "apps", "--download", "--name", "monaibundle", "--output", folder], check=True)
+    subprocess.run([*MONAILABEL, "apps", "--download", "--name", "monaibundle", "--output", folder], check=True)
     for name in BUNDLES:
         shutil.copytree(
             ZOO / name, folder / "monaibundle" / "model" / name, ignore=shutil.ignore_patterns("output", "data")
@@ -80,7 +82,7 @@ def server(app, studies, tmp_path_factory):
         port = free.getsockname()[1]
     conf = {"models": ",".join(BUNDLES), "zoo_source": "local", "sam2": "false", "epistemic_model": PRETRAINED[0]}
     given = [part for key, value in conf.items() for part in ("--conf", key, value)]
-    command = [LABEL / "bin" / "monailabel", "start_server", "--app", app, "--studies", studies, "--host", "127.0.0.1"]
+    command = [*MONAILABEL, "start_server", "--app", app, "--studies", studies, "--host", "127.0.0.1"]
     log = tmp_path_factory.mktemp("log") / "server.log"
     with log.open("w") as file:
         process = subprocess.Popen([*command, "--port", str(port), *given], stdout=file, stderr=file, cwd=log.parent)
@@ -109,6 +111,17 @@ def infer(server: str, name: str, image: str, folder: Path) -> nibabel.Nifti1Ima
     path = folder / f"{name}_{image}.nii.gz"
     path.write_bytes(answer.content)
     return nibabel.load(path)
+
+
+def wait(server: str, task: str) -> None:
+    """Until the last background task of a kind is done."""
+    status = "SUBMITTED"
+    while status in ("RUNNING", "SUBMITTED"):
+        time.sleep(1)
+        last = requests.get(f"{server}/{task}/", timeout=30).json()
+        status = last["status"]
+    print(task, *last["details"], sep="\n")
+    assert status == "DONE"
 
 
 def test_the_server_knows_the_bundles(server):
@@ -145,12 +158,7 @@ def test_training_changes_the_labels(server, app, tmp_path):
     params = {"device": "cpu", "max_epochs": 1, "val_split": 0.5, "multi_gpu": False, "tracking": "None"}
     for _ in range(2):  # again: a new training, not the old one resumed
         assert requests.post(f"{server}/train/{name}", json=params, timeout=60).ok
-        status = "RUNNING"
-        while status in ("RUNNING", "SUBMITTED"):
-            time.sleep(1)
-            task = requests.get(f"{server}/train/", timeout=30).json()
-            status = task["status"]
-        assert status == "DONE", "\n".join(task["details"])
+        wait(server, "train")
         after = weights.read_bytes()
         assert after != before
         before = after
@@ -163,6 +171,8 @@ def test_batch_inference_and_epistemic_scores(server, studies):
     answer = requests.post(f"{server}/batch/infer/{name}?images=unlabeled&run_sync=true", json=params, timeout=300)
     assert answer.ok, answer.text
     assert [path.name for path in (studies / "labels" / "original").iterdir()] == ["case0.nii.gz"]
-    answer = requests.post(f"{server}/scoring/{name}?run_sync=true", json={"device": "cpu"}, timeout=300)
-    assert answer.ok, answer.text
-    assert answer.json()["executed"] >= 1
+    requests.post(f"{server}/scoring/{name}", json={"device": "cpu"}, timeout=60)  # or it runs, as it does by itself
+    wait(server, "scoring")
+    records = json.loads((studies / "datastore_v2.json").read_text())["objects"]
+    # of label numbers, not of probabilities: MONAI Label's score of more than one label can be negative
+    assert re.findall(r'"epistemic_entropy": (-?[0-9.e-]+)', json.dumps(records))
