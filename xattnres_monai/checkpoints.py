@@ -22,7 +22,8 @@ class ResumableCheckpoint:
     """MONAI handler of a trainer that resumes the run it finds and keeps the run that it sees.
 
     After every epoch ``last.pt`` gets the state of network, optimizer, scheduler, trainer and the best metric so far;
-    when a run starts and finds one, it goes on from there. One that it cannot go on from, of another network or of more
+    when a run starts and finds one, it goes on from there (once: a trainer that is run again, as in federated learning,
+    starts from the weights that it has then). One that it cannot go on from, of another network or of more
     epochs than the run is to have, is kept under its date, with a warning, and the run starts anew.
 
     When a validation is the best so far (by the evaluator's key metric), ``model.pt`` gets the network's state dict
@@ -62,7 +63,7 @@ class ResumableCheckpoint:
 
     def _resume(self, trainer: Engine) -> None:
         path = self.directory / "last.pt"
-        if not path.exists():
+        if trainer.state.iteration > 0 or not path.exists():
             return
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         max_epochs = trainer.state.max_epochs

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser, ReferenceResolver
 from monai.bundle.properties import InferProperties, TrainProperties
-from monai.bundle.utils import ID_SEP_KEY
+from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS, ID_SEP_KEY
 
 __all__ = ["autocast", "check_keys", "default_precision"]
 
@@ -39,14 +39,15 @@ def check_keys(bundle_root: str) -> None:
     A key is taken when a config of the bundle has it, or when something in the config refers to it or to what holds it.
 
     Args:
-        bundle_root: folder of the bundle. Where it holds no configs (``monai.bundle.load`` does not tell it), nothing is
-            checked.
+        bundle_root: folder of the bundle. Where it holds no configs, nothing is checked: ``monai.bundle.load`` does not
+            tell it.
 
     Raises:
         ValueError: names the keys, and those that may have been meant.
     """
     config = _surrounding_parser().get()
     known = {str(entry["id"]) for entry in (*TrainProperties.values(), *InferProperties.values())}
+    known |= set(DEFAULT_MLFLOW_SETTINGS["configs"])  # MONAI's federated client names its runs, tracked or not
     configs = [path for path in (Path(bundle_root) / "configs").glob("*.json") if path.name != "metadata.json"]
     if not configs:
         return
