@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
-from tests.bundle_runs import SMALL, ZOO, overrides, run, state, weights
+from tests.bundle_runs import SMALL, ZOO, overrides, state, weights, workflow
 from tests.datasets.layouts import write_acdc
-from xattnres_monai.report import read_metric
+
+NAME = "msd_hippocampus_mri_segmentation"
 
 
 def call(command: list[Any], options: dict[str, Any], folder: Path) -> str:
@@ -38,16 +43,44 @@ def test_the_command_line_trains_and_evaluates_a_variant(tmp_path):
     assert "| Dice" in call(monai, {**given, "--checkpoint": checkpoint}, tmp_path)
 
 
+TORCHRUN = f"{sys.executable} -m torch.distributed.run --standalone --nproc_per_node 2 -m monai.bundle".split()
+
+
+def two_processes(tmp_path: Path, epochs: int) -> dict[str, Any]:
+    """Options of a distributed training on CPUs, over gloo."""
+    data = SMALL[NAME].write(tmp_path / "data")
+    given = options(NAME, data, tmp_path / "output", "train", "multi_gpu_train")
+    return {**given, "--train#trainer#max_epochs": epochs, "--device": "cpu", "--batch_size": 2}
+
+
 def test_two_processes_train_one_network(tmp_path):
-    """By torchrun, over gloo: the checkpoint is one process's, and is loaded without a prefix."""
-    name = "msd_hippocampus_mri_segmentation"
-    data = SMALL[name].write(tmp_path / "data")
-    torchrun = f"{sys.executable} -m torch.distributed.run --standalone --nproc_per_node 2 -m monai.bundle".split()
-    given = options(name, data, tmp_path / "output", "train", "multi_gpu_train")
-    call(torchrun, {**given, "--train#trainer#max_epochs": 2, "--device": "cpu", "--batch_size": 2}, tmp_path)
-    assert state(tmp_path / "output")["trainer"]["iteration"] == 4  # 8 cases in 2 processes of batch 2
+    """The checkpoint is one process's, is loaded without a prefix, and was validated as one process would have."""
+    call(TORCHRUN, two_processes(tmp_path, epochs=2), tmp_path)
+    trained = state(tmp_path / "output")
+    assert trained["trainer"]["iteration"] == 4  # 8 cases in 2 processes of batch 2
     assert sorted(path.name for path in (tmp_path / "output" / "checkpoints").iterdir()) == ["last.pt", "model.pt"]
-    checkpoint = weights(tmp_path / "output")
-    run(name, "train evaluate", data, tmp_path / "output", checkpoint=checkpoint)
-    _, dice = read_metric(tmp_path / "output" / "evaluation", "val_mean_dice")
-    assert len(dice) == 2
+    events = list((tmp_path / "output" / "tensorboard").iterdir())
+    assert len(events) == 2, "rank 0 writes, one file for training and one for validation"
+    flow = workflow(NAME, "train", tmp_path / "data", tmp_path / "output")
+    flow.initialize()
+    network = flow.parser.get_parsed_content("network_def")
+    network.load_state_dict(torch.load(weights(tmp_path / "output"), weights_only=True))
+    evaluator = flow.parser.get_parsed_content("validate#evaluator")
+    evaluator.run()
+    assert evaluator.state.metrics["val_mean_dice"] == pytest.approx(trained["best_metric"], abs=1e-5)
+
+
+def test_a_killed_process_ends_the_others_and_the_run_resumes(tmp_path):
+    given = two_processes(tmp_path, epochs=1000)
+    arguments = [str(part) for option in given.items() for part in option]
+    with subprocess.Popen([*TORCHRUN, "run", *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as job:
+        while not (tmp_path / "output" / "checkpoints" / "last.pt").exists():
+            assert job.poll() is None
+            time.sleep(0.2)
+        children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
+        os.kill(int(children[1]), signal.SIGKILL)
+        _, errors = job.communicate(timeout=120)
+    assert job.returncode != 0 and "Signal 9 (SIGKILL)" in errors
+    epochs = state(tmp_path / "output")["trainer"]["iteration"] // 2
+    resumed = call(TORCHRUN, {**given, "--train#trainer#max_epochs": epochs + 1}, tmp_path)
+    assert f"resumed after epoch {epochs} of {epochs + 1}" in resumed
