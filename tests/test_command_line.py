@@ -55,7 +55,11 @@ def two_processes(tmp_path: Path, epochs: int) -> dict[str, Any]:
 
 def test_two_processes_train_one_network(tmp_path):
     """The checkpoint is one process's, is loaded without a prefix, and was validated as one process would have."""
-    call(TORCHRUN, two_processes(tmp_path, epochs=2), tmp_path)
+    keep = "$torch.save(@network_def.state_dict(), str(@rank) + '.pt')"
+    given = {**two_processes(tmp_path, epochs=2), "--finalize": [keep, "$torch.distributed.destroy_process_group()"]}
+    call(TORCHRUN, given, tmp_path)
+    one, other = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert all(torch.equal(one[name], other[name]) for name in one)
     trained = state(tmp_path / "output")
     assert trained["trainer"]["iteration"] == 4  # 8 cases in 2 processes of batch 2
     assert sorted(path.name for path in (tmp_path / "output" / "checkpoints").iterdir()) == ["last.pt", "model.pt"]
