@@ -105,7 +105,7 @@ class XAttnResSwinUNETR(SwinUNETR):
 
     def _stages(self, feature_size: int) -> list[Stage]:
         patch = math.prod(ensure_tuple_rep(self.patch_size, self.spatial_dims))
-        encoder = [Stage("encoder1", feature_size, "encoder")]
+        encoder = [Stage("encoder1", feature_size, "encoder", scale=1)]
         encoder.append(Stage("embedding", feature_size, "encoder", scale=patch))
         for number in (1, 2, 3, 4):
             encoder.append(Stage(f"swin{number}", feature_size * 2**number, "encoder", scale=patch ** (number + 1)))

@@ -112,7 +112,7 @@ class XAttnResUNETR(UNETR):
             width = feature_size * 2 ** (number - 2)
             attends_on = width if self.merges else None
             decoder.append(Stage(f"decoder{number}", width, "decoder", attends_on, scale=scales[number - 2]))
-        return [Stage("encoder1", feature_size, "encoder"), *transformer, *decoder]
+        return [Stage("encoder1", feature_size, "encoder", scale=1), *transformer, *decoder]
 
     def _check_input(self, x: Tensor) -> None:
         check_channels(self, x, self.spatial_dims, self.in_channels)
