@@ -7,6 +7,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+import torch
 
 from tests.datasets.layouts import write_msd
 
@@ -15,6 +16,20 @@ from tests.datasets.layouts import write_msd
 def decathlon(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A task folder in the decathlon's layout: ten labelled cases and one without label."""
     return write_msd(tmp_path_factory.mktemp("with space") / "Task99_Ellipsoids")
+
+
+# TorchScript knows operators by the ids of their Python objects. Those that an ONNX export makes are gone after it, and
+# what gets such an id next, the padding of a convolution say, "cannot be used as a value" (torch 2.13): keep them.
+_register_builtin = torch.jit._builtins._register_builtin
+_kept = []
+
+
+def _register_and_keep(operator: object, name: str) -> None:
+    _kept.append(operator)
+    _register_builtin(operator, name)
+
+
+torch.jit._builtins._register_builtin = _register_and_keep
 
 
 def data_folder() -> Path:
