@@ -17,8 +17,6 @@ MODELS := $(LABEL)/apps/monaibundle/model
 SIMULATED := $(LABEL)/studies
 STUDIES ?= $(SIMULATED)/imagesTr
 PORT ?= 8000
-empty :=
-comma := ,
 OUTPUT := $(DEMO)/output/unet_xattnres
 BUNDLE := $(BIN)/python -m monai.bundle run --bundle_root $(DEMO)
 
@@ -42,12 +40,15 @@ test-label: $(VENV)/.dev $(LABEL)/.ready  ## the real MONAI Label server with th
 label: $(LABEL)/.ready $(VENV)/.demo  ## MONAI Label on http://127.0.0.1:$(PORT): make label STUDIES=<folder of images>
 	mkdir -p $(MODELS)
 	for bundle in $(PRETRAINED); do  # only where there is none: the copies hold what annotators trained
-		test -e $(MODELS)/$$bundle || tar -c -C bundles --exclude output --exclude data $$bundle | tar -x -C $(MODELS)
+		test -e $(MODELS)/$$bundle || {
+			$(BIN)/python -m xattnres_monai bundles pack $$bundle --output $(LABEL)/packed
+			$(BIN)/python -m zipfile -e $(LABEL)/packed/$${bundle}_v*.zip $(MODELS)
+		}
 	done
 	test "$(STUDIES)" != $(SIMULATED)/imagesTr || $(BIN)/python -c \
 		"from xattnres_monai.datasets.mni152 import simulate; simulate('$(SIMULATED)', labelled=1)"
 	$(MONAILABEL) start_server --app $(LABEL)/apps/monaibundle --studies "$(STUDIES)" --host 127.0.0.1 \
-		--port $(PORT) --conf models $(subst $(empty) $(empty),$(comma),$(PRETRAINED)) --conf zoo_source local --conf sam2 false
+		--port $(PORT) --conf models "$$(echo $(PRETRAINED) | tr ' ' ,)" --conf zoo_source local --conf sam2 false
 
 $(LABEL)/.ready: constraints-label.txt pyproject.toml tests/label/torchvision_operators.py
 	$(PYTHON) -m venv $(LABEL)

@@ -11,13 +11,6 @@ import torch
 
 from tests.datasets.layouts import write_msd
 
-
-@pytest.fixture(scope="session")
-def decathlon(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A task folder in the decathlon's layout: ten labelled cases and one without label."""
-    return write_msd(tmp_path_factory.mktemp("with space") / "Task99_Ellipsoids")
-
-
 # TorchScript knows operators by the ids of their Python objects. Those that an ONNX export makes are gone after it, and
 # what gets such an id next, the padding of a convolution say, "cannot be used as a value" (torch 2.13): keep them.
 _register_builtin = torch.jit._builtins._register_builtin
@@ -30,6 +23,12 @@ def _register_and_keep(operator: object, name: str) -> None:
 
 
 torch.jit._builtins._register_builtin = _register_and_keep
+
+
+@pytest.fixture(scope="session")
+def decathlon(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A task folder in the decathlon's layout: ten labelled cases and one without label."""
+    return write_msd(tmp_path_factory.mktemp("with space") / "Task99_Ellipsoids")
 
 
 def data_folder() -> Path:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
+import shutil
 import subprocess
 import sysconfig
 import venv
-import zipfile
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
@@ -19,6 +19,7 @@ from monai.bundle import download, load
 from tests.bundle_runs import SMALL, ZOO
 from xattnres_monai import XAttnResUNet
 from xattnres_monai.bundles import Bundles
+from xattnres_monai.packing import pack
 
 NAME = "mni152_mri_segmentation"  # small, with weights
 
@@ -50,9 +51,7 @@ def test_monai_downloads_and_loads_it(served, tmp_path):
 
 
 def test_a_vendored_one_infers_where_the_package_is_not_installed(tmp_path):
-    Bundles().pack(NAME, str(tmp_path), vendor=True)
-    with zipfile.ZipFile(tmp_path / f"{NAME}_v0.1.0.zip") as archive:
-        archive.extractall(tmp_path / "elsewhere")
+    shutil.unpack_archive(pack(ZOO / NAME, tmp_path, vendor=True), tmp_path / "elsewhere")
     bundle = tmp_path / "elsewhere" / NAME
     venv.create(tmp_path / "venv", symlinks=True)
     python = tmp_path / "venv" / "bin" / "python"

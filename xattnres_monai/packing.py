@@ -7,10 +7,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
-__all__ = ["pack"]
+__all__ = ["MADE", "pack"]
 
+MADE = ("output", "data")  # folders of a bundle that runs make
 PACKAGE = Path(__file__).parent
-LEFT_OUT = shutil.ignore_patterns("output", "data", "bundle.yaml", "__pycache__", ".*")
+LEFT_OUT = shutil.ignore_patterns(*MADE, "bundle.yaml", "__pycache__", ".*")
 
 
 def pack(bundle: str | Path, output: str | Path, vendor: bool = False) -> Path:

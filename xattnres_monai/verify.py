@@ -14,6 +14,7 @@ import torch
 from monai.bundle import ConfigParser, ckpt_export, verify_metadata, verify_net_in_out
 from monai.networks.nets import SwinUNETR
 
+from xattnres_monai.packing import MADE
 from xattnres_monai.workflows import workflow
 
 __all__ = ["verify"]
@@ -23,7 +24,6 @@ NECESSARY = (
     *("docs/README.md", "docs/data_license.txt", "LICENSE"),
 )
 LARGEST = 25e6  # bytes; what the model zoo takes in a repository
-MADE = ("output", "data")  # folders that runs make
 
 
 def verify(bundle: str | Path, schema: str | Path = "") -> list[tuple[str, bool, str]]:

@@ -16,9 +16,11 @@ import numpy as np
 import pytest
 import requests
 import torch
+from scipy.spatial.transform import Rotation
 
 from tests.bundle_runs import SWIN_UNETR, ZOO
 from tests.datasets.layouts import write_nifti
+from xattnres_monai.packing import pack
 from xattnres_monai.workflows import workflow
 
 pytestmark = pytest.mark.label
@@ -30,10 +32,9 @@ BUNDLES = [*PRETRAINED, TRANSFORMER]
 # not the program monailabel, a shell script that loses blanks in its arguments
 MONAILABEL = [LABEL / "bin" / "python", "-m", "monailabel.main"]
 # 1.2 × 1 × 2.5 mm, turned by 0.3 about the third axis and by 0.2 about the first
-COS, SIN, COS2, SIN2 = np.cos(0.3), np.sin(0.3), np.cos(0.2), np.sin(0.2)
-TURNED = np.array([[COS, -SIN, 0], [SIN, COS, 0], [0, 0, 1]]) @ np.array([[1, 0, 0], [0, COS2, -SIN2], [0, SIN2, COS2]])
 OBLIQUE = np.eye(4)
-OBLIQUE[:3, :3], OBLIQUE[:3, 3] = TURNED @ np.diag([-1.2, 1.0, 2.5]), (30, -20, 10)
+OBLIQUE[:3, :3] = Rotation.from_euler("ZX", (0.3, 0.2)).as_matrix() @ np.diag([-1.2, 1.0, 2.5])
+OBLIQUE[:3, 3] = (30, -20, 10)
 
 
 def small_transformer(root: Path) -> None:
@@ -57,9 +58,7 @@ def app(tmp_path_factory):
     folder = tmp_path_factory.mktemp("apps")
     subprocess.run([*MONAILABEL, "apps", "--download", "--name", "monaibundle", "--output", folder], check=True)
     for name in BUNDLES:
-        shutil.copytree(
-            ZOO / name, folder / "monaibundle" / "model" / name, ignore=shutil.ignore_patterns("output", "data")
-        )
+        shutil.unpack_archive(pack(ZOO / name, folder), folder / "monaibundle" / "model")
     small_transformer(folder / "monaibundle" / "model" / TRANSFORMER)
     return folder / "monaibundle"
 

@@ -64,7 +64,7 @@ def compare(
         raise ValueError(f"got the variants {', '.join(names)}, expected two or more to compare")
     if tracking and not optional_import("mlflow")[1]:
         raise ValueError("got --tracking, which needs MLflow: pip install 'xattnres-monai[tracking]'")
-    train = _config(root, "train")
+    train = ConfigParser(ConfigParser.load_config_file(root / "configs" / "train.json"))
     given = {"fold": fold, **overrides}
     folder = Path(output).resolve() if output else root / "output" / "compare"
     cells = [
@@ -88,10 +88,7 @@ def compare(
         raise RuntimeError(
             f"{len(failed)} of {len(cells)} cells failed, why is at the end of {logs}; mend it, run again"
         )
-    classes = list(train["labels"].values())[1:]
-    cases = cells[0].workflow().parser.get_parsed_content("cases")
-    patients = {stem(case["image"]): case["patient_id"] for case in cases}
-    results = Results(cells, patients, classes, unit=_config(root, "evaluate")["distance_unit"])
+    results = _collected(cells)
     with (folder / "cases.csv").open("w", newline="") as file:
         csv.writer(file).writerows(results.rows())
     text = results.text()
@@ -102,5 +99,7 @@ def compare(
     return f"{text}\nwritten to {folder}: comparison.md, cases.csv, differences.png"
 
 
-def _config(root: Path, name: str) -> ConfigParser:
-    return ConfigParser(ConfigParser.load_config_file(root / "configs" / f"{name}.json"))
+def _collected(cells: Sequence[Cell]) -> Results:
+    config = cells[0].workflow("evaluate").parser
+    patients = {stem(case["image"]): case["patient_id"] for case in config.get_parsed_content("cases")}
+    return Results(cells, patients, classes=list(config["labels"].values())[1:], unit=config["distance_unit"])

@@ -42,15 +42,8 @@ def heat_map(
     for (row, column), value in np.ndenumerate(cells):
         if np.isfinite(value):
             dark = (not diverging and value < 0.6 * limit) or (diverging and abs(value) > 0.6 * limit)
-            panel.text(
-                column,
-                row,
-                f"{round(value, 2) + 0.0:.2f}",
-                ha="center",
-                va="center",
-                fontsize=8,
-                color="w" if dark else "k",
-            )
+            shown = round(value, 2) + 0.0  # no -0.00
+            panel.text(column, row, f"{shown:.2f}", ha="center", va="center", fontsize=8, color="w" if dark else "k")
     panel.set_xticks(range(len(sources)), sources, rotation=30, ha="right", fontsize=8)
     panel.set_yticks(range(len(values)), list(values), fontsize=8)
     panel.set_xlabel("source", fontsize=9)
