@@ -22,7 +22,7 @@ def output(decathlon, tmp_path_factory):
 
 
 def test_training_learns_and_leaves_both_checkpoints(output):
-    assert sorted(path.name for path in (output / "checkpoints").iterdir()) == ["last.pt", "model.pt"]
+    assert sorted(path.name for path in (output / "checkpoints").iterdir()) == ["last.pt", "model.pt", "previous.pt"]
     assert state(output)["trainer"]["epoch_length"] == 2
     assert state(output)["best_metric"] > 0.3
     weights = torch.load(output / "checkpoints" / "model.pt", weights_only=True)
@@ -44,8 +44,8 @@ def test_the_best_network_survives_a_resumed_run_that_only_gets_worse(decathlon,
     # a wild learning rate from here on: no later epoch can be the best
     spoiled = state(tmp_path)
     for group in spoiled["optimizer"]["param_groups"]:
-        group["lr"] = group["initial_lr"] = 1e6
-    spoiled["lr_scheduler"]["base_lrs"] = [1e6]
+        group["lr"] = group["initial_lr"] = 10.0
+    spoiled["lr_scheduler"]["base_lrs"] = [10.0]
     torch.save(spoiled, tmp_path / "checkpoints" / "last.pt")
     train(NAME, decathlon, tmp_path, epochs=5)
     assert (state(tmp_path)["best_metric"], (tmp_path / "checkpoints" / "model.pt").read_bytes()) == best
@@ -65,7 +65,7 @@ def test_a_checkpoint_of_another_run_is_kept_and_the_run_starts_anew(output, dec
     train(NAME, decathlon, tmp_path, epochs=1, **change)
     assert "kept as last-" in capsys.readouterr().out
     files = {path.name for path in (tmp_path / "checkpoints").iterdir()}
-    assert len(files) == 4 and {"last.pt", "model.pt"} < files
+    assert len(files) == 5 and {"last.pt", "model.pt"} < files
     aside = [tmp_path / "checkpoints" / file for file in files - {"last.pt", "model.pt"}]
     assert sorted(path.read_bytes() for path in aside) == kept
     assert state(tmp_path)["trainer"]["iteration"] == 2

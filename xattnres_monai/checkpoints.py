@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -10,32 +11,38 @@ from typing import Any
 import torch
 from ignite import distributed
 from ignite.engine import Engine, Events
-from ignite.handlers import DiskSaver
 from torch import nn
 
-__all__ = ["ResumableCheckpoint"]
+from xattnres_monai.seeding import random_state, restore
 
+__all__ = ["ResumableCheckpoint", "save_whole"]
+
+LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "model.pt"
 logger = logging.getLogger(__name__)
 
 
 class ResumableCheckpoint:
     """MONAI handler of a trainer that resumes the run it finds and keeps the run that it sees.
 
-    After every epoch ``last.pt`` gets the state of network, optimizer, scheduler, trainer and the best metric so far;
-    when a run starts and finds one, it goes on from there (once: a trainer that is run again, as in federated learning,
-    starts from the weights that it has then). One that it cannot go on from, of another network or of more
-    epochs than the run is to have, is kept under its date, with a warning, and the run starts anew.
+    After every epoch, and when the trainer is told to terminate, ``last.pt`` gets the state of network, optimizer,
+    scheduler, scaler, trainer, torch's generators and the best metric so far, and the one before it is ``previous.pt``.
+    When a run starts and finds them, it goes on from there (once: a trainer that is run again, as in federated learning,
+    starts from the weights that it has then). A file that cannot be read, or that is of another network or of more
+    epochs than the run is to have, is kept under its date, with a warning; where there is no other, the run starts anew.
 
     When a validation is the best so far (by the evaluator's key metric), ``model.pt`` gets the network's state dict
     alone: the form that MONAI Label, ``ckpt_export`` of ``monai.bundle`` and ``CheckpointLoader`` read. Files are
     replaced whole or not at all.
 
     Args:
-        directory: folder of both files; made when the first is written.
+        directory: folder of the files; made when the run starts.
         network: the network in training.
         optimizer: its optimizer.
         lr_scheduler: its learning-rate scheduler.
         evaluator: MONAI evaluator of the validation.
+
+    Raises:
+        OSError: when the folder cannot be made or a file not be written; those before it stay as they were.
     """
 
     def __init__(
@@ -55,6 +62,7 @@ class ResumableCheckpoint:
         """Attach to the trainer; validation has to be attached before, so that it is in the state that is saved."""
         engine.add_event_handler(Events.STARTED, self._resume)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save_last)
+        engine.add_event_handler(Events.TERMINATE, self._save_last)
         self.evaluator.add_event_handler(Events.EPOCH_COMPLETED, self._save_best)
 
     def _members(self, trainer: Engine) -> dict[str, Any]:
@@ -62,22 +70,45 @@ class ResumableCheckpoint:
         return {**self.members, "trainer": trainer, **scaler}
 
     def _resume(self, trainer: Engine) -> None:
-        path = self.directory / "last.pt"
-        if trainer.state.iteration > 0 or not path.exists():
+        if trainer.state.iteration > 0:
             return
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(f"{self.directory} cannot be made ({error}); give an output_dir to write to") from error
+        checkpoint = self._newest()
+        if checkpoint is None:
+            return
         max_epochs = trainer.state.max_epochs
         if reason := self._other_run(checkpoint, max_epochs):
-            distributed.barrier()  # every process has read it
-            if distributed.get_rank() == 0:
-                self._set_aside(reason)
+            self._set_aside(reason, LAST, PREVIOUS, BEST)
             return
         for name, member in self._members(trainer).items():
-            member.load_state_dict(checkpoint[name])
+            if name in checkpoint:  # no scaler in one of a run in float32
+                member.load_state_dict(checkpoint[name])
         trainer.state.max_epochs = max_epochs
         self.evaluator.state.best_metric = checkpoint["best_metric"]
         self.evaluator.state.best_metric_epoch = checkpoint["best_metric_epoch"]
-        logger.info(f"resumed after epoch {trainer.state.epoch} of {max_epochs} from {path}")
+        steps = trainer.state.iteration % trainer.state.epoch_length
+        if steps:  # else the next epoch seeds itself
+            trainer.add_event_handler(
+                Events.ITERATION_STARTED(once=trainer.state.iteration + 1), lambda: restore(checkpoint["random"])
+            )
+        logger.info(
+            f"resumed after epoch {trainer.state.epoch}{f' and {steps} steps' if steps else ''} of {max_epochs} "
+            f"from {self.directory}"
+        )
+
+    def _newest(self) -> dict[str, Any] | None:
+        """The newest checkpoint that can be read; those that cannot are set aside."""
+        for name in (LAST, PREVIOUS):
+            if not (self.directory / name).exists():
+                continue
+            try:
+                return torch.load(self.directory / name, map_location="cpu", weights_only=True)
+            except Exception as error:  # torch's readers raise many kinds of error on broken files
+                self._set_aside(f"cannot be read ({str(error).splitlines()[0]})", name)
+        return None
 
     def _other_run(self, checkpoint: dict[str, Any], max_epochs: int) -> str:
         """Why the checkpoint is none to go on from; empty if it is one."""
@@ -90,28 +121,51 @@ class ResumableCheckpoint:
             return "is of another network"
         return f"is after {epochs} epochs, more than max_epochs={max_epochs}" if epochs > max_epochs else ""
 
-    def _set_aside(self, reason: str) -> None:
-        last = self.directory / "last.pt"
-        date = time.strftime("%Y%m%d-%H%M%S", time.localtime(last.stat().st_mtime))
-        for path in (last, self.directory / "model.pt"):
+    def _set_aside(self, reason: str, *names: str) -> None:
+        distributed.barrier()  # every process has read them
+        if distributed.get_rank() > 0:
+            return
+        for path in (self.directory / name for name in names):
             if path.exists():
-                path.rename(path.with_stem(f"{path.stem}-{date}"))
-        logger.warning(
-            f"{last} {reason}: kept as last-{date}.pt, the run starts anew; give it an output_dir of its own"
-        )
+                date = time.strftime("%Y%m%d-%H%M%S", time.localtime(path.stat().st_mtime))
+                kept = path.rename(path.with_stem(f"{path.stem}-{date}"))
+                logger.warning(f"{path} {reason}: kept as {kept.name}")
 
     def _save_last(self, trainer: Engine) -> None:
+        if distributed.get_rank() > 0:
+            return
         state = {name: member.state_dict() for name, member in self._members(trainer).items()}
         best = {
             "best_metric": self.evaluator.state.best_metric,
             "best_metric_epoch": self.evaluator.state.best_metric_epoch,
         }
-        self._write({**state, **best}, "last.pt")
+        save_whole({**state, **best, "random": random_state()}, self.directory / LAST, self.directory / PREVIOUS)
 
     def _save_best(self, evaluator: Engine) -> None:
-        if evaluator.state.best_metric_epoch == evaluator.state.epoch:
-            self._write(self.network.state_dict(), "model.pt")
+        if evaluator.state.best_metric_epoch == evaluator.state.epoch and distributed.get_rank() == 0:
+            save_whole(self.network.state_dict(), self.directory / BEST)
 
-    def _write(self, state: dict[str, Any], name: str) -> None:
-        # ignite's saver writes into a temporary file and renames it, on rank 0 only
-        DiskSaver(self.directory, require_empty=False)(state, name)
+
+def save_whole(state: dict[str, Any], path: Path, previous: Path | None = None) -> None:
+    """Save a checkpoint so that the file is at any moment the old one or the new one, also when power fails.
+
+    Args:
+        state: what ``torch.save`` takes.
+        path: file to write or replace.
+        previous: name that a file of that path gets instead of being replaced.
+
+    Raises:
+        OSError: when it cannot be written, say on a full disk; ``path`` stays as it was.
+    """
+    part = path.with_suffix(".part")
+    try:
+        with part.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+    except (OSError, RuntimeError) as error:  # torch wraps some of the file's errors
+        part.unlink(missing_ok=True)
+        raise OSError(f"{path} cannot be written ({str(error).splitlines()[0]}), the one before it is whole; make room, run again") from error
+    if previous is not None and path.exists():
+        path.replace(previous)
+    part.replace(path)
