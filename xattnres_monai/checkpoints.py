@@ -25,10 +25,11 @@ class ResumableCheckpoint:
     """MONAI handler of a trainer that resumes the run it finds and keeps the run that it sees.
 
     After every epoch, and when the trainer is told to terminate, ``last.pt`` gets the state of network, optimizer,
-    scheduler, scaler, trainer, torch's generators and the best metric so far, and the one before it is ``previous.pt``.
-    When a run starts and finds them, it goes on from there (once: a trainer that is run again, as in federated learning,
-    starts from the weights that it has then). A file that cannot be read, or that is of another network or of more
-    epochs than the run is to have, is kept under its date, with a warning; where there is no other, the run starts anew.
+    scheduler, scaler, trainer, torch's generators and the best metric so far, and the one before it is
+    ``previous.pt``. When a run starts and finds them, it goes on from there (once: a trainer that is run again, as in
+    federated learning, starts from the weights that it has then). A file that cannot be read, or that is of another
+    network or of more epochs than the run is to have, is kept under its date, with a warning; where there is no other,
+    the run starts anew.
 
     When a validation is the best so far (by the evaluator's key metric), ``model.pt`` gets the network's state dict
     alone: the form that MONAI Label, ``ckpt_export`` of ``monai.bundle`` and ``CheckpointLoader`` read. Files are
@@ -165,7 +166,9 @@ def save_whole(state: dict[str, Any], path: Path, previous: Path | None = None) 
             os.fsync(file.fileno())
     except (OSError, RuntimeError) as error:  # torch wraps some of the file's errors
         part.unlink(missing_ok=True)
-        raise OSError(f"{path} cannot be written ({str(error).splitlines()[0]}), the one before it is whole; make room, run again") from error
+        raise OSError(
+            f"{path} cannot be written ({str(error).splitlines()[0]}), the one before it is whole; make room, run again"
+        ) from error
     if previous is not None and path.exists():
         path.replace(previous)
     part.replace(path)

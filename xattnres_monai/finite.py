@@ -40,6 +40,7 @@ class CheckFiniteLoss:
         images = dict.fromkeys(str(case["image"].meta["filename_or_obj"]) for case in trainer.state.batch)
         good = f"the last good checkpoint is {self.last}" if self.last.exists() else "there is no checkpoint yet"
         raise FloatingPointError(
-            f"the loss is {loss} at step {trainer.state.iteration} (epoch {trainer.state.epoch}), of {', '.join(images)}; "
-            f"{good}; look at these images, lower learning_rate, or set precision to fp32, and run again"
+            f"the loss is {loss} at step {trainer.state.iteration} (epoch {trainer.state.epoch}), "
+            f"of {', '.join(images)}; {good}; look at these images, lower learning_rate, or set precision to fp32, "
+            "and run again"
         )

@@ -1,4 +1,4 @@
-"""What is random in a training run, as a function of seed, epoch and case: a resumed run draws what it would have drawn."""
+"""Randomness of a training run as a function of seed, epoch and case, which a resumed run shares."""
 
 from __future__ import annotations
 
