@@ -86,7 +86,7 @@ def cuts(classes: NDArray[Any]) -> list[tuple[str, int | None, int]]:
 def _outline(panel: Any, label: NDArray[Any], names: Mapping[int, str], colours: ListedColormap) -> None:
     for value in names:
         inside = label == value
-        if inside.any() and not inside.all():
+        if inside.any() and not inside.all() and min(inside.shape) > 1:  # a line of voxels has no outline
             panel.contour(inside, levels=[0.5], colors=[colours(value - 1)], linewidths=1.2)
 
 

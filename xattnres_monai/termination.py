@@ -27,7 +27,6 @@ def run(trainer: Engine) -> None:
     """
     asked = threading.Event()
 
-    @trainer.on(Events.ITERATION_COMPLETED | Events.EPOCH_COMPLETED)
     def terminate(engine: Engine) -> None:
         # not after the last step of an epoch: its schedule and its validation belong to it
         within_epoch = engine.state.iteration % engine.state.epoch_length
@@ -37,6 +36,7 @@ def run(trainer: Engine) -> None:
     if threading.current_thread() is not threading.main_thread():
         trainer.run()
         return
+    trainer.add_event_handler(Events.ITERATION_COMPLETED | Events.EPOCH_COMPLETED, terminate)
     before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
     try:
         trainer.run()

@@ -11,10 +11,15 @@ from typing import Any
 
 import nibabel
 import numpy as np
+from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["Layout", "check_pairs", "find_images", "read_grid", "stem"]
+from xattnres_monai.errors import one_line
+
+__all__ = ["Layout", "check_pairs", "find_images", "grid_fault", "read_grid", "stem"]
+
+VOXEL_SIZES = 0.01, 100.0  # mm
 
 Case = dict[str, Any]
 Grid = tuple[tuple[int, ...], NDArray[np.float64]]
@@ -81,6 +86,17 @@ def read_grid(path: str | Path) -> Grid:
     return header.shape, header.affine
 
 
+def grid_fault(affine: NDArray[np.float64]) -> str:
+    """What is wrong with the affine of a grid (voxel → mm); empty when nothing is."""
+    if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine) < len(affine):
+        return "has an affine that cannot be inverted"
+    sizes = voxel_sizes(affine)
+    if min(sizes) < VOXEL_SIZES[0] or max(sizes) > VOXEL_SIZES[1]:
+        shown = " × ".join(f"{size:.3g}" for size in sizes)
+        return f"has voxels of {shown} mm, expected {VOXEL_SIZES[0]:g} … {VOXEL_SIZES[1]:g} mm"
+    return ""
+
+
 def _pair_faults(case: Case) -> Iterable[str]:
     labels = case["label"] if isinstance(case["label"], list) else [case["label"]]
     grids = {}
@@ -91,12 +107,16 @@ def _pair_faults(case: Case) -> Iterable[str]:
         try:
             grids[path] = read_grid(path)
         except Exception as error:  # readers raise many kinds of error on broken files
-            yield f"{path} cannot be read ({' '.join(str(error).split())})"
+            yield f"{path} cannot be read ({one_line(error)})"
+    for path, (_, affine) in grids.items():
+        if fault := grid_fault(affine):
+            yield f"{path} {fault}"
+            return
     if case["image"] in grids:
         image = grids.pop(case["image"])
         for path, label in grids.items():
             if label[0] != image[0]:
-                yield f"{path} has shape {label[0]}, its image {image[0]}"
+                yield f"{path} has shape {label[0]}, its image {case['image']} {image[0]}"
             elif _displacement(image, label) > 0.5:
                 yield f"{path} lies elsewhere than its image ({_displacement(image, label):.1f} voxels at a corner)"
 

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from xattnres_monai.datasets import acdc, amos, btcv, busi, msd
 from xattnres_monai.datasets.layout import read_grid
+from xattnres_monai.errors import one_line
 
 __all__ = ["datalist"]
 
@@ -56,9 +57,9 @@ def datalist(dataset: str, root: str, output: str = "datalist.json", **options: 
     faults = []
     for case in tqdm(cases, desc="reading labels", unit="case", disable=None):
         try:
-            values = sorted(set().union(*(_values(path) for path in _paths(case["label"]))))
-        except Exception as error:  # readers raise many kinds of error on broken files
-            faults.append(f"the label of {case['case_id']} cannot be read ({' '.join(str(error).split())})")
+            values = _values(_paths(case["label"]))
+        except ValueError as error:
+            faults.append(str(error))
             continue
         if values == [0] and not options.get("with_normal"):
             faults.append(f"the label of {case['case_id']} has no voxel above 0")
@@ -81,14 +82,23 @@ def _paths(label: str | list[str]) -> list[str]:
     return label if isinstance(label, list) else [label]
 
 
-def _values(path: str) -> list[float]:
-    values: NDArray[Any]
-    if path.endswith(".png"):
-        with Image.open(path) as picture:
-            values = np.unique(np.asarray(picture.convert("L")))
-    else:
-        values = np.unique(np.asarray(nibabel.load(path).dataobj))
-    return [float(value) for value in values]
+def _values(labels: list[str]) -> list[float]:
+    found = np.unique(np.concatenate([_values_of(path) for path in labels]))
+    fractions = found[found != np.round(found)]
+    if fractions.size:
+        shown = ", ".join(f"{value:g}" for value in fractions[:5])
+        raise ValueError(f"{' and '.join(labels)} has the values {shown}, expected whole numbers")
+    return found.tolist()
+
+
+def _values_of(path: str) -> NDArray[np.float64]:
+    try:
+        if path.endswith(".png"):
+            with Image.open(path) as picture:
+                return np.unique(np.asarray(picture.convert("L"))).astype(float)
+        return np.unique(np.asarray(nibabel.load(path).dataobj)).astype(float)
+    except Exception as error:  # readers raise many kinds of error on broken files
+        raise ValueError(f"{path} cannot be read ({one_line(error)})") from error
 
 
 def _write(cases: list[dict[str, Any]], root: Path, output: Path) -> None:
