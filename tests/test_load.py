@@ -32,9 +32,8 @@ def assert_flat(found: list[tuple[int, int]], first: int) -> None:
     """Growth from the ``first`` to the last; and the same files."""
     memory, files = zip(*found)
     growth = memory[-1] / memory[first - 1] - 1
-    print(
-        f"{len(found)} times: {memory[first - 1] / 1e6:.0f} → {memory[-1] / 1e6:.0f} MB ({growth:+.1%}), {files[-1]} files"
-    )
+    megabytes = [round(value / 1e6) for value in memory]
+    print(f"{megabytes[first - 1]} MB after {first}, {megabytes[-1]} MB after {len(found)}; {files[-1]} open files")
     assert growth < 0.05, megabytes
     assert files[-1] <= files[first - 1]
 
