@@ -213,6 +213,14 @@ def test_what_is_unusual_works(good, root, part, change):
     assert CASE in (root / "output" / "evaluation" / "cases.csv").read_text()
 
 
+def test_an_empty_label_trains_and_is_told_of(good, root):
+    (path,) = files(root, "labels")
+    voxels(np.zeros_like, np.uint8)(path)
+    trained(root, "")
+    evaluated(root, good[1])
+    assert said(listed, root, "").startswith(f"1 faults: the label of {CASE} has no voxel above 0")
+
+
 def test_a_broken_image_does_not_stop_the_inference_of_the_others(good, root, capfd):
     """Every kind in one run."""
     images = root / "images"
