@@ -62,7 +62,11 @@ def test_two_processes_train_one_network(tmp_path):
     assert all(torch.equal(one[name], other[name]) for name in one)
     trained = state(tmp_path / "output")
     assert trained["trainer"]["iteration"] == 4  # 8 cases in 2 processes of batch 2
-    assert sorted(path.name for path in (tmp_path / "output" / "checkpoints").iterdir()) == ["last.pt", "model.pt"]
+    assert sorted(path.name for path in (tmp_path / "output" / "checkpoints").iterdir()) == [
+        "last.pt",
+        "model.pt",
+        "previous.pt",
+    ]
     events = list((tmp_path / "output" / "tensorboard").iterdir())
     assert len(events) == 2, "rank 0 writes, one file for training and one for validation"
     flow = workflow(NAME, "train", tmp_path / "data", tmp_path / "output")
