@@ -51,6 +51,24 @@ def test_factor_two_equals_linear_interpolation():
     torch.testing.assert_close(history.pooled(0, [4, 6, 3]), linear)
 
 
+@pytest.mark.parametrize("size, grid", [((9, 7), (8, 6)), ((10, 8), (8, 4)), ((5, 9, 7), (4, 8, 5))])
+def test_a_grid_that_is_less_than_twice_as_coarse_is_pooled_to_at_once(size, grid):
+    """As behind convolutions without padding; the half of such a source is coarser than the grid that asks."""
+    history = _history(size)
+    pool = F.adaptive_avg_pool2d if len(size) == 2 else F.adaptive_avg_pool3d
+    torch.testing.assert_close(history.pooled(0, list(grid)), pool(history.feature(0), grid))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("size, grid", [((6, 9), (2, 3)), ((4, 6, 8), (2, 3, 4)), ((6, 3, 5), (2, 1, 5))])
+def test_pools_in_half_precision_in_training(size, grid, dtype):
+    history = FeatureHistory()
+    history.append(torch.randn(1, 2, *size).to(dtype).requires_grad_())
+    pooled = history.pooled(0, list(grid))
+    pooled.sum().backward()
+    torch.testing.assert_close(pooled.float(), resample(history.feature(0).float(), grid), atol=0.02, rtol=0.02)
+
+
 def test_an_axis_that_is_coarser_stays():
     assert _history((16, 4)).pooled(0, [8, 8]).shape[2:] == (8, 4)
 

@@ -13,9 +13,9 @@ class FeatureHistory:
     """Stage outputs ``h_0 … h_{t-1}`` of one forward pass, shared by all later stages.
 
     A source that is finer than a stage is brought to its grid by average pooling, level by level: an axis is halved as
-    long as an even factor (rounded up) is left, and every level is kept for the stages to come. For factor 2 this
-    equals linear interpolation; beyond, it is free of the aliasing that interpolation has. Sizes that do not divide are
-    pooled adaptively.
+    long as an even factor (rounded up) is left, but not below the grid that asks, and every level is kept for the
+    stages to come. For factor 2 this equals linear interpolation; beyond, it is free of the aliasing that interpolation
+    has. Sizes that do not divide are pooled adaptively.
 
     Example::
 
@@ -69,7 +69,7 @@ def _next_level(size: list[int], target: list[int]) -> list[int]:
     level: list[int] = []
     for n, m in zip(size, target):
         factor = (n + m - 1) // m
-        level.append((n + 1) // 2 if factor % 2 == 0 else m)
+        level.append(max((n + 1) // 2, m) if factor % 2 == 0 else m)
     return level
 
 
@@ -82,6 +82,8 @@ def _average_pool(feature: Tensor, size: list[int]) -> Tensor:
             return _halved(feature, factors)
     if feature.dim() == 4:
         return F.avg_pool2d(feature, factors) if divides else F.adaptive_avg_pool2d(feature, size)  # type: ignore[arg-type]
+    if feature.device.type == "cpu" and (feature.dtype == torch.bfloat16 or feature.dtype == torch.float16):
+        divides = False  # PyTorch has only the adaptive kernel for them
     return F.avg_pool3d(feature, factors) if divides else F.adaptive_avg_pool3d(feature, size)  # type: ignore[arg-type]
 
 
