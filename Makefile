@@ -31,8 +31,9 @@ demo: $(VENV)/.demo  ## train, evaluate and infer on simulated brain MRI, offlin
 test: $(VENV)/.dev lint  ## the fast suite with its coverage
 	$(BIN)/python -m pytest -m "not slow and not label" --numprocesses 2 --cov --cov-report term
 
-test-slow: $(VENV)/.dev
+test-slow: $(VENV)/.dev  ## the slow tests, and the properties on examples that are new every time
 	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest --hypothesis-profile thorough tests/properties
 
 test-label: $(VENV)/.dev $(LABEL)/.ready  ## the real MONAI Label server with the pretrained bundles
 	$(BIN)/python -m pytest -m label -s tests/label

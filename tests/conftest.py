@@ -8,8 +8,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
+from hypothesis import settings
 
 from tests.datasets.layouts import write_msd
+
+# the fast suite tries the same examples every time; `make test-slow` looks for new ones with --hypothesis-profile
+settings.register_profile("fast", max_examples=50, deadline=None, derandomize=True)
+settings.register_profile("thorough", max_examples=500, deadline=None, print_blob=True)
+settings.load_profile("fast")
 
 # TorchScript knows operators by the ids of their Python objects. Those that an ONNX export makes are gone after it, and
 # what gets such an id next, the padding of a convolution say, "cannot be used as a value" (torch 2.13): keep them.
