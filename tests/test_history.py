@@ -69,6 +69,17 @@ def test_pools_in_half_precision_in_training(size, grid, dtype):
     torch.testing.assert_close(pooled.float(), resample(history.feature(0).float(), grid), atol=0.02, rtol=0.02)
 
 
+@pytest.mark.parametrize(
+    "size, grid", [((8, 8), (4, 4)), ((8, 8), (2, 2)), ((4, 4, 4), (2, 2, 2)), ((3, 3, 3), (1, 1, 1))]
+)
+def test_averages_of_large_numbers_are_in_the_range_of_float16(size, grid):
+    for training in (True, False):
+        history = FeatureHistory()
+        history.append(torch.full((1, 2, *size), 6e4, dtype=torch.float16))
+        with torch.set_grad_enabled(training):
+            assert torch.equal(history.pooled(0, list(grid)), torch.full((1, 2, *grid), 6e4, dtype=torch.float16))
+
+
 def test_an_axis_that_is_coarser_stays():
     assert _history((16, 4)).pooled(0, [8, 8]).shape[2:] == (8, 4)
 

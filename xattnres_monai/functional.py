@@ -21,7 +21,8 @@ __all__ = ["depth_attention", "depth_weights"]
 def depth_weights(values: list[Tensor], query: Tensor, key_scale: Tensor, eps: float = 1e-6) -> Tensor:
     """Weight of every source at every position, ``softmax_k q · (g ⊙ V_k / rms(V_k))``.
 
-    Logits and softmax are computed in float32 at least, whatever the dtype of the values.
+    Logits and softmax are computed in float32 at least, whatever the dtype of the values: finite for every float16, and
+    up to 1e18 in types of greater range, whose squares are beyond float32 from there on.
 
     Args:
         values: one tensor ``(B, C, *S)`` per source, all of one shape.
@@ -56,11 +57,15 @@ def depth_attention(values: list[Tensor], query: Tensor, key_scale: Tensor, eps:
 
     Source: arXiv 2604.03297, cross-stage form of Attention Residuals (arXiv 2603.15031).
     """
-    weights = depth_weights(values, query, key_scale, eps).to(values[0].dtype).split(1, dim=1)
-    attended = values[0] * weights[0]
-    for value, weight in zip(values[1:], weights[1:]):
+    weights = depth_weights(values, query, key_scale, eps)
+    if values[0].dtype != torch.float16:
+        # float16 has not the range: rounded weights can sum to more than 1, and gradients of weights are sums over channels
+        weights = weights.to(values[0].dtype)
+    shares = weights.split(1, dim=1)
+    attended = values[0] * shares[0]
+    for value, weight in zip(values[1:], shares[1:]):
         attended = torch.addcmul(attended, value, weight)
-    return attended
+    return attended.to(values[0].dtype)
 
 
 def _at_least_float32(tensor: Tensor) -> Tensor:

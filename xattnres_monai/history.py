@@ -76,15 +76,18 @@ def _next_level(size: list[int], target: list[int]) -> list[int]:
 def _average_pool(feature: Tensor, size: list[int]) -> Tensor:
     factors = [n // m for n, m in zip(feature.shape[2:], size)]
     divides = [n % m for n, m in zip(feature.shape[2:], size)] == [0] * len(size)
+    dtype = feature.dtype
+    if feature.device.type == "cpu" and dtype != torch.float64:
+        feature = feature.float()  # a CPU's kernels add up in float16, beyond its range, and have none for volumes in it
     if not torch.jit.is_scripting():
         inference = not torch.is_grad_enabled() and not torch.jit.is_tracing() and not torch.compiler.is_compiling()
         if inference and divides and max(factors) == 2 and feature.device.type == "cpu":
-            return _halved(feature, factors)
+            return _halved(feature, factors).to(dtype)
     if feature.dim() == 4:
-        return F.avg_pool2d(feature, factors) if divides else F.adaptive_avg_pool2d(feature, size)  # type: ignore[arg-type]
-    if feature.device.type == "cpu" and (feature.dtype == torch.bfloat16 or feature.dtype == torch.float16):
-        divides = False  # PyTorch has only the adaptive kernel for them
-    return F.avg_pool3d(feature, factors) if divides else F.adaptive_avg_pool3d(feature, size)  # type: ignore[arg-type]
+        pooled = F.avg_pool2d(feature, factors) if divides else F.adaptive_avg_pool2d(feature, size)  # type: ignore[arg-type]
+    else:
+        pooled = F.avg_pool3d(feature, factors) if divides else F.adaptive_avg_pool3d(feature, size)  # type: ignore[arg-type]
+    return pooled.to(dtype)
 
 
 def _halved(feature: Tensor, factors: list[int]) -> Tensor:
