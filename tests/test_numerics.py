@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+
 import pytest
 import torch
 from monai.networks.nets import UNETR, SegResNet, SwinUNETR, UNet

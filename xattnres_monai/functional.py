@@ -59,7 +59,8 @@ def depth_attention(values: list[Tensor], query: Tensor, key_scale: Tensor, eps:
     """
     weights = depth_weights(values, query, key_scale, eps)
     if values[0].dtype != torch.float16:
-        # float16 has not the range: rounded weights can sum to more than 1, and gradients of weights are sums over channels
+        # float16 has not the range: its roundings of weights can sum to more than 1, and their gradients are sums over
+        # channels
         weights = weights.to(values[0].dtype)
     shares = weights.split(1, dim=1)
     attended = values[0] * shares[0]

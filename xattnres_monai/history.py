@@ -78,7 +78,7 @@ def _average_pool(feature: Tensor, size: list[int]) -> Tensor:
     divides = [n % m for n, m in zip(feature.shape[2:], size)] == [0] * len(size)
     dtype = feature.dtype
     if feature.device.type == "cpu" and dtype != torch.float64:
-        feature = feature.float()  # a CPU's kernels add up in float16, beyond its range, and have none for volumes in it
+        feature = feature.float()  # in float16 its kernels add up beyond the range, and some are missing
     if not torch.jit.is_scripting():
         inference = not torch.is_grad_enabled() and not torch.jit.is_tracing() and not torch.compiler.is_compiling()
         if inference and divides and max(factors) == 2 and feature.device.type == "cpu":

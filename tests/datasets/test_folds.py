@@ -51,3 +51,14 @@ def test_cases_that_only_train_are_no_fold():
     assert {case["patient_id"] for case in validation_cases(cases, 0)} == {"p03"}
     with pytest.raises(ValueError, match=r"got fold=-1, expected one of \[0\]"):
         validation_cases(cases, -1)
+
+
+@pytest.mark.parametrize("split", [lambda cases: assign_folds(cases, 2, 0), lambda cases: official_fold(cases, bool)])
+def test_a_case_that_is_there_twice(split):
+    with pytest.raises(ValueError, match=r"^got cases more than once: p01_a, p02_b, expected each .*; take .* out$"):
+        split([*CASES, CASES[2], CASES[5]])
+
+
+def test_a_patient_who_trains_and_validates():
+    with pytest.raises(ValueError, match=r"^got patients on both sides of the split: p03, expected .*; take .* out$"):
+        official_fold(CASES, lambda case: case["case_id"] == "p03_b" or case["patient_id"] == "p04")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -135,6 +136,24 @@ def test_acdc_without_a_validation_folder_has_five_folds(tmp_path):
     root = write_acdc(tmp_path, patients=7)
     (root / "validation").rename(root / "other")
     assert {case["fold"] for case in acdc.datalist(root)} == set(range(5))
+
+
+@pytest.mark.parametrize("folds", [None, 2])
+@pytest.mark.parametrize(
+    "write, read, copied",
+    [
+        (write_acdc, acdc.datalist, ("training/patient001", "validation/patient001")),
+        (write_amos, read_ct, ("imagesTr/amos_0001.nii.gz", "imagesVa/amos_0001.nii.gz")),
+    ],
+    ids=["acdc", "amos"],
+)
+def test_copies_in_both_parts_of_the_split_are_refused(write, read, copied, folds, tmp_path):
+    root = write(tmp_path)
+    for name in (copied, tuple(part.replace("images", "labels") for part in copied)):
+        source, target = (root / part for part in name)
+        shutil.copytree(source, target, dirs_exist_ok=True) if source.is_dir() else shutil.copy(source, target)
+    with pytest.raises(ValueError, match=r"^got cases more than once: (patient001_frame01, .*|amos_0001), expected"):
+        read(root, folds=folds)
 
 
 def test_busi_takes_normal_images_when_told_to(tmp_path):

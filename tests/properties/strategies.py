@@ -6,12 +6,18 @@ from dataclasses import fields
 from typing import Any, get_args, get_type_hints
 
 import torch
+from hypothesis import settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from xattnres_monai import XAttnResOptions
 
 SEEDS = st.integers(0, 2**16)
+
+
+def fewer(part: int) -> settings:
+    """For what is slow: a fraction of the profile's examples."""
+    return settings(max_examples=settings.default.max_examples // part)
 
 
 def options(*names: str) -> st.SearchStrategy[dict[str, Any]]:

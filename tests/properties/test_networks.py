@@ -7,19 +7,17 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from monai.networks.nets import UNETR, SegResNet, SwinUNETR, UNet
 from torch import Tensor, nn
 
 from tests.networks.case import awaken
-from tests.properties.strategies import SEEDS, normal, options
+from tests.properties.strategies import SEEDS, fewer, normal, options
 from tests.reference import naive
 from xattnres_monai import XAttnResSegResNet, XAttnResSwinUNETR, XAttnResUNet, XAttnResUNETR
 
 DIMENSIONS = st.sampled_from([2, 3])
-# a network is a hundred times as much work as a stage of it
-few = settings(max_examples=max(10, settings.default.max_examples // 5))
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,7 @@ FAMILIES = {"unet": unets(whole=True), "segresnet": seg_resnets(), "unetr": unet
 
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES.keys())
-@few
+@fewer(4)
 @given(data=st.data(), chosen=options(), training=st.booleans(), seed=SEEDS)
 def test_a_network_and_its_gradients_equal_those_with_the_straightforward_attention(
     family, data, chosen, training, seed
@@ -152,7 +150,7 @@ def test_a_unet_takes_the_sizes_that_monai_takes_and_gives_the_same_shape(case, 
         assert network(image).shape == expected
 
 
-@few
+@fewer(4)
 @given(case=unets(whole=True), chosen=options(), seed=SEEDS)
 def test_with_instance_norm_training_and_inference_compute_the_same(case, chosen, seed):
     case = Network(case.monai_class, case.network_class, {**case.arguments, "norm": "instance"}, case.size)

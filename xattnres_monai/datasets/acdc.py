@@ -56,4 +56,4 @@ def datalist(dataset_dir: str | Path, folds: int | None = None, seed: int = 0) -
     check_pairs(cases)
     if folds is None and (root / "validation").is_dir():
         return official_fold(cases, lambda case: Path(case["image"]).parts[-3] == "validation")
-    return assign_folds(cases, folds or 5, seed)
+    return assign_folds(cases, 5 if folds is None else folds, seed)

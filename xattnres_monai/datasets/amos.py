@@ -59,4 +59,4 @@ def datalist(dataset_dir: str | Path, modality: str, folds: int | None = None, s
     check_pairs(cases)
     if folds is None and validation:
         return official_fold(cases, lambda case: Path(case["image"]).parent.name == "imagesVa")
-    return assign_folds(cases, folds or 5, seed)
+    return assign_folds(cases, 5 if folds is None else folds, seed)

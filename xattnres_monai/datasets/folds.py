@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -27,9 +28,9 @@ def assign_folds(cases: Iterable[Case], folds: int, seed: int) -> list[Case]:
         The cases in the order of their ids, each with ``fold`` in ``0 … folds - 1``.
 
     Raises:
-        ValueError: when there are fewer patients than folds.
+        ValueError: when there are fewer patients than folds, or a case is there twice.
     """
-    cases = sorted(cases, key=lambda case: case["case_id"])
+    cases = _in_order(cases)
     patients = sorted({case["patient_id"] for case in cases})
     if not 1 < folds <= len(patients):
         raise ValueError(f"got folds={folds}, expected 2 … {len(patients)}, since there are {len(patients)} patients")
@@ -42,14 +43,31 @@ def official_fold(cases: Iterable[Case], validates: Callable[[Case], bool]) -> l
     """The split that a data set was published with, as its only fold.
 
     Args:
-        cases: dictionaries with ``case_id``.
+        cases: dictionaries with ``case_id`` and ``patient_id``.
         validates: whether a case is for validation.
 
     Returns:
         The cases in the order of their ids; ``fold`` is 0 in those that validate and -1 in the others, which never do.
+
+    Raises:
+        ValueError: when a case is there twice, or a patient both trains and validates.
     """
+    cases = [{**case, "fold": 0 if validates(case) else NEVER} for case in _in_order(cases)]
+    sides = Counter(patient for patient, _ in {(case["patient_id"], case["fold"]) for case in cases})
+    _refuse_repeated(sides, "patients on both sides of the split")
+    return cases
+
+
+def _in_order(cases: Iterable[Case]) -> list[Case]:
     cases = sorted(cases, key=lambda case: case["case_id"])
-    return [{**case, "fold": 0 if validates(case) else NEVER} for case in cases]
+    _refuse_repeated(Counter(case["case_id"] for case in cases), "cases more than once")
+    return cases
+
+
+def _refuse_repeated(counts: Counter[str], what: str) -> None:
+    repeated = sorted(name for name, count in counts.items() if count > 1)
+    if repeated:
+        raise ValueError(f"got {what}: {', '.join(repeated)}, expected each in one place; take the copies out")
 
 
 def training_cases(cases: list[Case], fold: int) -> list[Case]:
