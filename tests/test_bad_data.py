@@ -288,9 +288,9 @@ def both_with_other_frames(root: Path) -> str:
 @pytest.mark.parametrize(
     "write, words",
     [
-        (listed_twice, "the cases ellipsoids_003 are there more than once"),
-        (in_both_folders, "the cases patient005_frame01, patient005_frame09 are there more than once"),
-        (both_with_other_frames, "the patients patient005 are in training and in validation"),
+        (listed_twice, "cases more than once: ellipsoids_003, expected"),
+        (in_both_folders, "cases more than once: patient005_frame01, patient005_frame09"),
+        (both_with_other_frames, "patients on both sides of the split: patient005"),
     ],
 )
 def test_a_case_or_patient_that_is_there_twice(tmp_path, write, words):
