@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sysconfig
 import venv
+import zipfile
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
@@ -48,6 +49,16 @@ def test_monai_downloads_and_loads_it(served, tmp_path):
     published = torch.load(ZOO / NAME / "models" / "model.pt", weights_only=True)
     assert isinstance(network, XAttnResUNet)
     assert all(torch.equal(value, published[name]) for name, value in network.state_dict().items())
+
+
+def test_monai_unpacks_no_archive_that_leads_outside_its_folder(served, tmp_path):
+    folder, address = served
+    path = pack(ZOO / NAME, folder)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("../outside", "")
+    with pytest.raises(ValueError, match="outside"):
+        download(NAME, url=f"{address}/{path.name}", bundle_dir=str(tmp_path / "bundles"), progress=False)
+    assert not list(tmp_path.rglob("outside"))
 
 
 def test_a_vendored_one_infers_where_the_package_is_not_installed(tmp_path):

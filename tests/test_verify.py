@@ -12,7 +12,7 @@ from tests.conftest import data_folder
 from xattnres_monai.bundles import Bundles
 from xattnres_monai.verify import verify
 
-CHECKS = ["files", "version", "metadata", "properties", "network", "weights", "TorchScript"]
+CHECKS = ["files", "version", "metadata", "expressions", "properties", "network", "weights", "TorchScript"]
 SMALL = "mni152_mri_segmentation"  # with weights
 LARGE = [name for name in NAMES if any(organs in name for organs in ("amos", "btcv"))]
 
@@ -75,6 +75,10 @@ def without_its_weights(bundle):
     (bundle / "models" / "model.pt").unlink()
 
 
+def with_weights_that_the_metadata_do_not_state(bundle):
+    metadata(bundle, lambda content: content.pop("weights"))
+
+
 def with_weights_of_another_network(bundle):
     path = bundle / "configs" / "inference.json"
     path.write_text(path.read_text().replace('"num_res_units": 0', '"num_res_units": 2'))
@@ -88,7 +92,8 @@ def with_weights_of_another_network(bundle):
         (with_a_version_that_the_changelog_lacks, "version", "got version 9.9.9, expected one of the changelog's"),
         (without_a_property, "properties", "train: wrong or not referred to are train_handlers"),
         (with_a_channel_more, "network", "output channel number `3` doesn't match: `4`"),
-        (with_other_weights, "weights", "expected .* as in the metadata; render, or restore it"),
+        (with_other_weights, "weights", "expected .* as in the metadata; restore it"),
+        (with_weights_that_the_metadata_do_not_state, "weights", "state no SHA-256 of models/model.pt, expected it"),
         (without_its_weights, "weights", "no models/model.pt, expected the weights that the metadata state"),
         (with_weights_of_another_network, "weights", "Error.s. in loading state_dict for XAttnResUNet"),
     ],
@@ -100,6 +105,25 @@ def test_a_fault_is_told_by_the_check_that_it_fails(bundle, tmp_path, spoil, che
     assert set(failed) - {"metadata", "TorchScript"} == {check}
     assert failed["metadata"] == f"got no file {tmp_path / 'absent.json'}, expected the schema"
     assert re.search(message, failed[check]) and "\n" not in failed[check]
+
+
+def test_a_bundle_with_strange_code_is_not_run_unless_it_is_trusted(bundle, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "strange.py").write_text(f"from pathlib import Path\n\nPath({str(tmp_path / 'ran')!r}).touch()\n")
+    path = bundle / "configs" / "inference.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "imports": ["$import strange", *config["imports"]], "a": "$strange.a()"}))
+    found = verify(bundle, tmp_path / "absent.json")
+    assert [check for check, _, _ in found] == CHECKS[: CHECKS.index("expressions") + 1]
+    assert found[-1][1:] == (
+        False,
+        "2 outside the list, so that nothing of the bundle was run: configs/inference.json, imports#0: $import strange;"
+        " configs/inference.json, a: $strange.a(); read them, and give what you trust with --trust",
+    )
+    assert not (tmp_path / "ran").exists()
+    with pytest.raises(ValueError, match=r"^1 checks failed\n(.*\n)* +FAILED +metadata (.*\n)+  ok +TorchScript"):
+        Bundles().verify(str(bundle), schema=str(tmp_path / "absent.json"), trust="torch.float16,strange")
+    assert (tmp_path / "ran").exists()
 
 
 def test_metadata_that_the_schema_forbids(real_data, bundle):

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from monai.bundle.utils import merge_kv
 from tqdm import tqdm
 
 from xattnres_monai.packing import pack
+from xattnres_monai.published import description
 from xattnres_monai.verify import verify
 
 __all__ = ["Bundles"]
@@ -78,12 +78,14 @@ class Bundles:
         widths = [max(map(len, column)) for column in zip(*rows)]
         return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
 
-    def verify(self, *bundles: str, schema: str = "", all: bool = False) -> str:
+    def verify(self, *bundles: str, schema: str = "", trust: str | Sequence[str] = (), all: bool = False) -> str:
         """Check bundles as MONAI's model zoo does, and that they export; a ``ValueError`` when one fails.
 
         Args:
             bundles: folders, or names in the zoo.
             schema: file of MONAI's schema of metadata; downloaded where it is not given.
+            trust: names of code that the configs may run beyond what the zoo's do, e.g. ``--trust mypackage``; several
+                are separated by commas.
             all: check every bundle of the zoo.
         """
         folders = self._folders() if all else [self._folder(name) for name in bundles]
@@ -91,7 +93,7 @@ class Bundles:
             raise ValueError("got no bundle, expected the names of some, or --all")
         lines, failed = [], 0
         for folder in tqdm(folders, desc="verify", unit="bundle", disable=None):
-            found = verify(folder, schema)
+            found = verify(folder, schema, trust.split(",") if isinstance(trust, str) else trust)
             lines.append(folder.name)
             lines += [f"  {'ok' if passed else 'FAILED':8}{check:12}{text}" for check, passed, text in found]
             failed += sum(not passed for _, passed, _ in found)
@@ -150,19 +152,9 @@ class Bundles:
                 **ConfigParser({**_merge(inference, given["metadata"]), "_": template["metadata"]}).get_parsed_content(
                     "_"
                 ),
-                **_weights(folder),
+                **description(folder),
             },
         }
-
-
-def _weights(folder: Path) -> dict[str, Any]:
-    """What the metadata say of the published weights, if there are any."""
-    path = folder / "models" / "model.pt"
-    return (
-        {"weights": {"file": "models/model.pt", "sha256": sha256(path.read_bytes()).hexdigest()}}
-        if path.exists()
-        else {}
-    )
 
 
 def _own_network(folder: Path, common: Mapping[str, Any]) -> str:

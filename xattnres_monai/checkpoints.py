@@ -14,6 +14,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from xattnres_monai.seeding import random_state, restore
+from xattnres_monai.weights import read_checkpoint
 
 __all__ = ["ResumableCheckpoint", "save_whole"]
 
@@ -106,9 +107,9 @@ class ResumableCheckpoint:
             if not (self.directory / name).exists():
                 continue
             try:
-                return torch.load(self.directory / name, map_location="cpu", weights_only=True)
-            except Exception as error:  # torch's readers raise many kinds of error on broken files
-                self._set_aside(f"cannot be read ({str(error).splitlines()[0]})", name)
+                return read_checkpoint(self.directory / name)
+            except ValueError as error:
+                self._set_aside(str(error), name)
         return None
 
     def _other_run(self, checkpoint: dict[str, Any], max_epochs: int) -> str:
@@ -119,8 +120,10 @@ class ResumableCheckpoint:
         ]
         epochs = checkpoint["trainer"]["iteration"] // checkpoint["trainer"]["epoch_length"]
         if shapes[0] != shapes[1]:
-            return "is of another network"
-        return f"is after {epochs} epochs, more than max_epochs={max_epochs}" if epochs > max_epochs else ""
+            return "the checkpoint is of another network"
+        return (
+            f"the checkpoint is after {epochs} epochs, more than max_epochs={max_epochs}" if epochs > max_epochs else ""
+        )
 
     def _set_aside(self, reason: str, *names: str) -> None:
         distributed.barrier()  # every process has read them
@@ -130,7 +133,7 @@ class ResumableCheckpoint:
             if path.exists():
                 date = time.strftime("%Y%m%d-%H%M%S", time.localtime(path.stat().st_mtime))
                 kept = path.rename(path.with_stem(f"{path.stem}-{date}"))
-                logger.warning(f"{path} {reason}: kept as {kept.name}")
+                logger.warning(f"{reason}; {path} is kept as {kept.name}")
 
     def _save_last(self, trainer: Engine) -> None:
         if distributed.get_rank() > 0:
@@ -160,6 +163,7 @@ def save_whole(state: dict[str, Any], path: Path, previous: Path | None = None) 
     """
     part = path.with_suffix(".part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
             torch.save(state, file)
             file.flush()

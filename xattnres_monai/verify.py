@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-from collections.abc import Callable
-from hashlib import sha256
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,10 @@ import torch
 from monai.bundle import ConfigParser, ckpt_export, verify_metadata, verify_net_in_out
 from monai.networks.nets import SwinUNETR
 
+from xattnres_monai import published
+from xattnres_monai.expressions import outside
 from xattnres_monai.packing import MADE
+from xattnres_monai.weights import read_checkpoint
 from xattnres_monai.workflows import workflow
 
 __all__ = ["verify"]
@@ -26,15 +28,17 @@ NECESSARY = (
 LARGEST = 25e6  # bytes; what the model zoo takes in a repository
 
 
-def verify(bundle: str | Path, schema: str | Path = "") -> list[tuple[str, bool, str]]:
-    """Check a bundle.
+def verify(bundle: str | Path, schema: str | Path = "", trust: Sequence[str] = ()) -> list[tuple[str, bool, str]]:
+    """Check a bundle. What its configs say is run only where all of it is on the list of :mod:`.expressions`.
 
     Args:
         bundle: its folder.
         schema: file of MONAI's schema of metadata; by default the one that the metadata name is downloaded.
+        trust: names that count as listed, as for :func:`.expressions.outside`.
 
     Returns:
-        For each check its name, whether it passed, and what was found or is wrong.
+        For each check its name, whether it passed, and what was found or is wrong. Those that would run the configs are
+        left out when ``expressions`` fails.
 
     Raises:
         FileNotFoundError: when there is no such folder.
@@ -45,6 +49,7 @@ def verify(bundle: str | Path, schema: str | Path = "") -> list[tuple[str, bool,
         "files": _files,
         "version": _version,
         "metadata": lambda root: _metadata(root, schema),
+        "expressions": lambda root: _expressions(root, trust),
         "properties": _properties,
         "network": _network,
         "weights": _weights,
@@ -58,6 +63,8 @@ def verify(bundle: str | Path, schema: str | Path = "") -> list[tuple[str, bool,
                 found.append((name, True, check(Path(bundle))))
             except Exception as error:  # a fault of a bundle can be any error of what it configures
                 found.append((name, False, " ".join(str(error.__cause__ or error).split())))
+                if name == "expressions":
+                    break  # the checks that follow run what the configs say
     finally:
         logging.disable(logging.NOTSET)
     return found
@@ -99,13 +106,22 @@ def _metadata(root: Path, schema: str | Path) -> str:
     return "valid"
 
 
+def _expressions(root: Path, trust: Sequence[str]) -> str:
+    if found := outside(root, trust):
+        raise ValueError(
+            f"{len(found)} outside the list, so that nothing of the bundle was run: {'; '.join(found)}; read them, and "
+            "give what you trust with --trust"
+        )
+    return "all on the list"
+
+
 def _properties(root: Path) -> str:
-    """Ids that MONAI requires of workflows; without data, of which there is none here."""
+    """Ids that MONAI requires of workflows; without data, of which there is none here, and without weights."""
     case = [{"image": "", "label": "", "fold": fold, "case_id": "", "patient_id": ""} for fold in (0, -1)]
     given: dict[str, dict[str, Any]] = {
         "train": {"cases": case, "cache_rate": 0.0},
-        "train evaluate": {"cases": case, "cache_rate": 0.0},
-        "inference": {"images": [""]},
+        "train evaluate": {"cases": case, "cache_rate": 0.0, "checkpoint": ""},
+        "inference": {"images": [""], "checkpoint": ""},
     }
     for configs, overrides in given.items():
         flow = workflow(root, configs.split(), num_workers=0, **overrides)
@@ -136,13 +152,11 @@ def _weights(root: Path) -> str:
         return "none published"
     if not path.exists():
         raise FileNotFoundError(f"no models/model.pt, expected the weights that the metadata state ({stated})")
-    digest = sha256(path.read_bytes()).hexdigest()
-    if digest != stated:
-        raise ValueError(
-            f"models/model.pt has SHA-256 {digest}, expected {stated} as in the metadata; render, or restore it"
-        )
-    _built(root).load_state_dict(torch.load(path, map_location="cpu", weights_only=True), strict=True)
-    return f"fit the network, SHA-256 {digest[:12]}…"
+    if stated is None:
+        raise ValueError("the metadata state no SHA-256 of models/model.pt, expected it; render")
+    published.weights(root)
+    _built(root).load_state_dict(read_checkpoint(path), strict=True)
+    return f"fit the network, SHA-256 {stated[:12]}…"
 
 
 def _torchscript(root: Path) -> str:

@@ -13,7 +13,7 @@ import torch
 from monai.networks.nets.swin_unetr import filter_swinunetr
 from torch import Tensor, nn
 
-__all__ = ["LoadReport", "WrongShape", "load_backbone"]
+__all__ = ["LoadReport", "WrongShape", "load_backbone", "read_checkpoint"]
 
 WRAPPERS = ("network", "model", "state_dict")  # keys under which checkpoints keep the network's state dict
 PREFIXES = ("module.", "backbone.", "_orig_mod.")  # of DistributedDataParallel, a wrapping module and torch.compile
@@ -117,7 +117,7 @@ def _state_dict(checkpoint: str | Path | Mapping[str, Any], source: str) -> dict
     """The network's state dict inside a checkpoint, with the names and prefixes that it has there."""
     if not isinstance(checkpoint, (str, os.PathLike, Mapping)):
         raise TypeError(f"checkpoint: got {type(checkpoint).__name__}, expected a path or a state dict; give one")
-    state = checkpoint if isinstance(checkpoint, Mapping) else _read(Path(checkpoint))
+    state = checkpoint if isinstance(checkpoint, Mapping) else read_checkpoint(checkpoint)
     while isinstance(state, Mapping):
         inner = [state[name] for name in WRAPPERS if isinstance(state.get(name), Mapping)]
         if not inner:
@@ -129,7 +129,16 @@ def _state_dict(checkpoint: str | Path | Mapping[str, Any], source: str) -> dict
     return {str(key): value for key, value in state.items()}
 
 
-def _read(path: Path) -> Any:
+def read_checkpoint(path: str | Path) -> Any:
+    """Read what ``torch.save`` wrote, onto the CPU, with ``weights_only=True``: no code that the file names is run.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when it holds anything but tensors in plain containers, or is damaged.
+    """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:

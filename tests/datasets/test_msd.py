@@ -54,6 +54,39 @@ def test_a_download_that_fails_leaves_nothing_behind(served, tmp_path, monkeypat
     assert not list(target.parent.iterdir())
 
 
+def member(name, **kind):
+    entry = tarfile.TarInfo(name)
+    for key, value in kind.items():
+        setattr(entry, key, value)
+    return entry
+
+
+HOSTILE = {
+    "above the folder": lambda outside: [member("../outside")],
+    "above the folder by a detour": lambda outside: [member("Task99_Ellipsoids/../../outside")],
+    "an absolute path": lambda outside: [member(str(outside))],
+    "through a link": lambda outside: [
+        member("away", type=tarfile.SYMTYPE, linkname=str(outside.parent)),
+        member("away/outside"),
+    ],
+    "a hard link": lambda outside: [member("outside", type=tarfile.LNKTYPE, linkname="../outside")],
+}
+
+
+@pytest.mark.parametrize("members", HOSTILE.values(), ids=HOSTILE)
+def test_an_archive_that_leads_outside_its_folder_is_refused(served, tmp_path, monkeypatch, members):
+    archive = tmp_path / "served" / "Task99_Ellipsoids.tar"
+    target = tmp_path / "data" / "task"
+    with tarfile.open(archive, "a") as tar:  # after the members of the data set, which are unpacked by then
+        for entry in members(tmp_path / "data" / "outside"):
+            tar.addfile(entry)
+    monkeypatch.setitem(DecathlonDataset.md5, "Task99_Ellipsoids", hashlib.md5(archive.read_bytes()).hexdigest())
+    with pytest.raises(RuntimeError, match=r"could not be downloaded from .*/Task99_Ellipsoids\.tar") as caught:
+        download(target, "Task99_Ellipsoids")
+    assert "\n" not in str(caught.value)
+    assert not list(target.parent.iterdir())
+
+
 def test_real_hippocampus(real_data):
     cases = datalist(real_data / "Task04_Hippocampus")
     assert len(cases) == 208

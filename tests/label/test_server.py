@@ -20,6 +20,7 @@ from scipy.spatial.transform import Rotation
 
 from tests.bundle_runs import SWIN_UNETR, ZOO
 from tests.datasets.layouts import write_nifti
+from xattnres_monai import published
 from xattnres_monai.packing import pack
 from xattnres_monai.workflows import workflow
 
@@ -160,6 +161,7 @@ def test_training_changes_the_labels(server, app, tmp_path):
         wait(server, "train")
         after = weights.read_bytes()
         assert after != before
+        assert published.weights(app / "model" / name) == str(weights)  # the sum in the metadata followed
         before = after
     assert not np.array_equal(np.asarray(infer(server, name, "case0", tmp_path).dataobj), label)
 

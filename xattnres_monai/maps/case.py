@@ -12,6 +12,7 @@ from monai.inferers import Inferer
 from monai.transforms import Compose, Invertd, LoadImage
 from torch import Tensor, nn
 
+from xattnres_monai.weights import read_checkpoint
 from xattnres_monai.workflows import workflow
 
 __all__ = ["Case"]
@@ -29,6 +30,7 @@ class Case:
     Raises:
         FileNotFoundError: when there is no image or no checkpoint.
         RuntimeError: when the checkpoint is of another network.
+        ValueError: when it holds anything but tensors.
     """
 
     def __init__(self, bundle: Path, image: Path, overlays: Sequence[str] = (), **overrides: Any) -> None:
@@ -47,7 +49,7 @@ class Case:
             raise FileNotFoundError(
                 f"got no file {checkpoint}, expected a checkpoint; train, or give one with --checkpoint"
             )
-        self.network.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
+        self.network.load_state_dict(read_checkpoint(checkpoint))
         self.image: MetaTensor = self.preprocessing({"image": str(image)})["image"]
         self.device = parser.get_parsed_content("device")
 
