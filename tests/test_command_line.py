@@ -92,3 +92,21 @@ def test_a_killed_process_ends_the_others_and_the_run_resumes(tmp_path):
     epochs = state(tmp_path / "output")["trainer"]["iteration"] // 2
     resumed = call(TORCHRUN, {**given, "--train#trainer#max_epochs": epochs + 1}, tmp_path)
     assert f"resumed after epoch {epochs} of {epochs + 1}" in resumed
+
+
+def test_a_sigterm_ends_both_processes_after_the_same_step_and_saves(tmp_path):
+    given = two_processes(tmp_path, epochs=1000)
+    arguments = [str(part) for option in given.items() for part in option]
+    with subprocess.Popen([*TORCHRUN, "run", *arguments], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as job:
+        while not (tmp_path / "output" / "checkpoints" / "last.pt").exists():
+            assert job.poll() is None
+            time.sleep(0.2)
+        job.send_signal(signal.SIGTERM)
+        printed, _ = job.communicate(timeout=120)
+    assert job.returncode != 0 and "SIGTERM: ended after step" in printed
+    steps = int(printed.rpartition("SIGTERM: ended after step ")[2].partition(";")[0])
+    assert state(tmp_path / "output")["trainer"]["iteration"] == steps
+    epochs = steps // 2 + 1
+    resumed = call(TORCHRUN, {**given, "--train#trainer#max_epochs": epochs}, tmp_path)
+    assert f"resumed after epoch {steps // 2}" in resumed
+    assert state(tmp_path / "output")["trainer"]["iteration"] == 2 * epochs

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 
+from ignite import distributed
 from ignite.engine import Engine, Events
 
 __all__ = ["run"]
@@ -17,7 +18,8 @@ logger = logging.getLogger(__name__)
 def run(trainer: Engine) -> None:
     """Run a trainer; after a SIGTERM it ends with the step or validation that is under way, and fires ``TERMINATE``.
 
-    ``ResumableCheckpoint`` saves on that event. Outside of the main thread, which alone gets signals, it just runs.
+    ``ResumableCheckpoint`` saves on that event. Of several processes one SIGTERM ends all. Outside of the main thread,
+    which alone gets signals, the trainer just runs.
 
     Args:
         trainer: MONAI trainer.
@@ -30,7 +32,10 @@ def run(trainer: Engine) -> None:
     def terminate(engine: Engine) -> None:
         # not after the last step of an epoch: its schedule and its validation belong to it
         within_epoch = engine.state.iteration % engine.state.epoch_length
-        if asked.is_set() and (within_epoch or engine.last_event_name == Events.EPOCH_COMPLETED):
+        if not within_epoch and engine.last_event_name == Events.ITERATION_COMPLETED:
+            return
+        if distributed.all_reduce(int(asked.is_set()), "MAX"):  # all processes end after the same step
+            asked.set()
             engine.terminate()
 
     if threading.current_thread() is not threading.main_thread():
