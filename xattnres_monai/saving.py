@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from xattnres_monai.errors import one_line
 
 __all__ = ["SaveImaged"]
 
+logger = logging.getLogger(__name__)
+
 
 class _Whole:
     """Of a writer of MONAI: writes beside the file, under a hidden name, and renames."""
@@ -21,12 +24,14 @@ class _Whole:
         path = Path(filename)
         part = path.with_name(f".{path.name}")  # its end tells the libraries what to write
         try:
-            super().write(part, verbose, **kwargs)  # type: ignore[misc]
+            super().write(part, verbose=False, **kwargs)  # type: ignore[misc]
             part.replace(path)
         except OSError as error:
             raise OSError(f"{path} cannot be written ({error}); make room or give another output_dir") from None
         finally:
             part.unlink(missing_ok=True)
+        if verbose:
+            logger.info(f"written: {path}")
 
 
 class _NIfTI(_Whole, monai.data.NibabelWriter):
