@@ -121,9 +121,9 @@ class ResumableCheckpoint:
         epochs = checkpoint["trainer"]["iteration"] // checkpoint["trainer"]["epoch_length"]
         if shapes[0] != shapes[1]:
             return "the checkpoint is of another network"
-        return (
-            f"the checkpoint is after {epochs} epochs, more than max_epochs={max_epochs}" if epochs > max_epochs else ""
-        )
+        if epochs > max_epochs:
+            return f"the checkpoint is after {epochs} epochs, more than max_epochs={max_epochs}"
+        return ""
 
     def _set_aside(self, reason: str, *names: str) -> None:
         distributed.barrier()  # every process has read them
