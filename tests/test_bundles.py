@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from importlib.metadata import version
+from importlib.metadata import requires, version
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.bundle_runs import NAMES, ZOO
 from xattnres_monai.bundles import Bundles
@@ -103,3 +104,5 @@ class TestEveryBundle:
         )
         pinned["xattnres-monai"] = version("xattnres-monai")
         assert stated == {package: pinned[package] for package in stated}
+        needed = {Requirement(line).name for line in requires("xattnres-monai") if "extra ==" not in line}
+        assert needed <= {package.lower() for package in stated}, "a vendored bundle has nothing else"

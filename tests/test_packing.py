@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import json
 import shutil
 import subprocess
 import sysconfig
 import venv
 import zipfile
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 
 import nibabel
@@ -61,13 +63,30 @@ def test_monai_unpacks_no_archive_that_leads_outside_its_folder(served, tmp_path
     assert not list(tmp_path.rglob("outside"))
 
 
-def test_a_vendored_one_infers_where_the_package_is_not_installed(tmp_path):
+def lend_packages(python: Path) -> None:
+    """Every package of this environment but those installed as editable."""
+    (site,) = python.parents[1].glob("lib/python*/site-packages")
+    (site / "others.pth").write_text(sysconfig.get_path("purelib"))
+
+
+def install_packages(python: Path) -> None:
+    """What the metadata name, and no more."""
+    metadata = json.loads((ZOO / NAME / "configs" / "metadata.json").read_text())
+    versions = {"monai": metadata["monai_version"], "torch": metadata["pytorch_version"]}
+    versions |= {"numpy": metadata["numpy_version"], **metadata["required_packages_version"]}
+    del versions["xattnres-monai"]
+    pins = [f"{name}=={version}" for name, version in versions.items()]
+    constraints = ["-c", ZOO.parent / "constraints.txt"]
+    subprocess.run([python, "-m", "pip", "install", "--quiet", *constraints, *pins], check=True)
+
+
+@pytest.mark.parametrize("provide", [lend_packages, pytest.param(install_packages, marks=pytest.mark.slow)])
+def test_a_vendored_one_infers_where_the_package_is_not_installed(tmp_path, provide):
     shutil.unpack_archive(pack(ZOO / NAME, tmp_path, vendor=True), tmp_path / "elsewhere")
     bundle = tmp_path / "elsewhere" / NAME
-    venv.create(tmp_path / "venv", symlinks=True)
+    venv.create(tmp_path / "venv", symlinks=True, with_pip=provide is install_packages)
     python = tmp_path / "venv" / "bin" / "python"
-    (site,) = (tmp_path / "venv").glob("lib/python*/site-packages")
-    (site / "others.pth").write_text(sysconfig.get_path("purelib"))  # every package but those installed as editable
+    provide(python)
     absent = subprocess.run([python, "-c", "import xattnres_monai"], cwd=tmp_path, capture_output=True, check=False)
     assert b"No module named 'xattnres_monai'" in absent.stderr
     image = SMALL[NAME].write(tmp_path / "data") / "imagesTs" / "ellipsoids_010.nii.gz"
