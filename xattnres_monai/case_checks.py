@@ -19,22 +19,27 @@ __all__ = ["CheckImaged", "CheckLabeld", "LoadImaged"]
 
 
 class LoadImaged(monai.transforms.LoadImaged):
-    """MONAI's ``LoadImaged`` (``image_only``), whose errors do not tell which file it was.
+    """MONAI's ``LoadImaged``, whose errors do not tell which file it was.
 
     Raises:
         ValueError: names the file and says why it cannot be read.
     """
 
     def __call__(self, data: Mapping[Hashable, Any], reader: Any = None) -> dict[Hashable, Any]:
-        loaded = dict(data)
-        for key in self.key_iterator(data):
-            try:
-                loaded[key] = self._loader(data[key], reader)
-            except Exception as error:  # readers raise many kinds of error on broken files
-                raise ValueError(
-                    f"{data[key]} cannot be read ({one_line(error)}), expected an image file; restore or leave it out"
-                ) from None
-        return loaded
+        try:
+            return super().__call__(data, reader)
+        except Exception:  # readers raise many kinds of error on broken files
+            for key in self.key_iterator(data):  # again, one by one, to know which it was
+                self._load(data[key], reader)
+            raise
+
+    def _load(self, file: Any, reader: Any) -> None:
+        try:
+            self._loader(file, reader)
+        except Exception as error:
+            raise ValueError(
+                f"{file} cannot be read ({one_line(error)}), expected an image file; restore or leave it out"
+            ) from None
 
 
 class CheckImaged(MapTransform):
