@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -78,13 +80,20 @@ def test_two_processes_train_one_network(tmp_path):
     assert evaluator.state.metrics["val_mean_dice"] == pytest.approx(trained["best_metric"], abs=1e-5)
 
 
-def test_a_killed_process_ends_the_others_and_the_run_resumes(tmp_path):
-    given = two_processes(tmp_path, epochs=1000)
+@contextmanager
+def running(given: dict[str, Any], folder: Path, **pipes: int) -> Iterator[subprocess.Popen[str]]:
+    """A distributed training without end, from its first checkpoint on."""
     arguments = [str(part) for option in given.items() for part in option]
-    with subprocess.Popen([*TORCHRUN, "run", *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as job:
-        while not (tmp_path / "output" / "checkpoints" / "last.pt").exists():
+    with subprocess.Popen([*TORCHRUN, "run", *arguments], cwd=folder, text=True, **pipes) as job:
+        while not (folder / "output" / "checkpoints" / "last.pt").exists():
             assert job.poll() is None
             time.sleep(0.2)
+        yield job
+
+
+def test_a_killed_process_ends_the_others_and_the_run_resumes(tmp_path):
+    given = two_processes(tmp_path, epochs=1000)
+    with running(given, tmp_path, stderr=subprocess.PIPE) as job:
         children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
         os.kill(int(children[1]), signal.SIGKILL)
         _, errors = job.communicate(timeout=120)
@@ -96,11 +105,7 @@ def test_a_killed_process_ends_the_others_and_the_run_resumes(tmp_path):
 
 def test_a_sigterm_ends_both_processes_after_the_same_step_and_saves(tmp_path):
     given = two_processes(tmp_path, epochs=1000)
-    arguments = [str(part) for option in given.items() for part in option]
-    with subprocess.Popen([*TORCHRUN, "run", *arguments], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as job:
-        while not (tmp_path / "output" / "checkpoints" / "last.pt").exists():
-            assert job.poll() is None
-            time.sleep(0.2)
+    with running(given, tmp_path, stdout=subprocess.PIPE) as job:
         job.send_signal(signal.SIGTERM)
         printed, _ = job.communicate(timeout=120)
     assert job.returncode != 0 and "SIGTERM: ended after step" in printed

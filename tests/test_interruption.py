@@ -113,7 +113,7 @@ def test_what_is_random_does_not_depend_on_the_workers_or_on_the_cache(start, un
 
 
 def test_another_seed_is_another_run(start, undisturbed, tmp_path):
-    assert finish(start(tmp_path, learning_rate=0.02, **{"train#dataset#seed": 6})) == 0
+    assert finish(start(tmp_path, **{"train#dataset#seed": 6})) == 0
     assert not equal(state(tmp_path)["network"], state(undisturbed[0])["network"])
 
 

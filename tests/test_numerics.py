@@ -57,6 +57,7 @@ EXTREMES = {
     "zero": lambda size: torch.zeros(1, 1, *size),
     "constant": lambda size: torch.ones(1, 1, *size),
     "1e4": lambda size: torch.full((1, 1, *size), 1e4),
+    "2e4": lambda size: torch.full((1, 1, *size), 2e4),
     "one bright voxel": one_bright_voxel,
     "alternating": alternating,
     "denormal": lambda size: torch.full((1, 1, *size), 1e-40),

@@ -105,12 +105,13 @@ class CheckLabeld(MapTransform):
                     f"{_name(label, key)} has shape {tuple(label.shape[1:])}, expected that of its image, "
                     f"{tuple(data[self.image].shape[1:])}; resample it to the image's grid"
                 )
-            values = torch.unique(torch.as_tensor(label)).tolist()
-            unknown = [value for value in values if value not in range(self.classes)]
-            if unknown:
+            values = torch.as_tensor(label)
+            unknown = values[(values != values.round()) | (values < 0) | (values >= self.classes)]
+            if unknown.numel():
+                shown = ", ".join(f"{value:g}" for value in unknown.unique()[:5].tolist())
                 raise ValueError(
-                    f"{_name(label, key)} has the values {', '.join(f'{value:g}' for value in unknown[:5])}, "
-                    f"expected whole numbers 0 … {self.classes - 1}; map them to the classes or set labels"
+                    f"{_name(label, key)} has the values {shown}, expected whole numbers 0 … {self.classes - 1}; "
+                    "map them to the classes or set labels"
                 )
         return dict(data)
 

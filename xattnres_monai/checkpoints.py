@@ -13,7 +13,6 @@ from ignite import distributed
 from ignite.engine import Engine, Events
 from torch import nn
 
-from xattnres_monai.seeding import random_state, restore
 from xattnres_monai.weights import read_checkpoint
 
 __all__ = ["ResumableCheckpoint", "save_whole"]
@@ -26,11 +25,11 @@ class ResumableCheckpoint:
     """MONAI handler of a trainer that resumes the run it finds and keeps the run that it sees.
 
     After every epoch, and when the trainer is told to terminate, ``last.pt`` gets the state of network, optimizer,
-    scheduler, scaler, trainer, torch's generators and the best metric so far, and the one before it is
-    ``previous.pt``. When a run starts and finds them, it goes on from there (once: a trainer that is run again, as in
-    federated learning, starts from the weights that it has then). A file that cannot be read, or that is of another
-    network or of more epochs than the run is to have, is kept under its date, with a warning; where there is no other,
-    the run starts anew.
+    scheduler, scaler, trainer and the best metric so far, and the one before it is ``previous.pt``; what is random
+    depends on epoch and step (:mod:`.seeding`). When a run starts and finds them, it goes on from there (once: a
+    trainer that is run again, as in federated learning, starts from the weights that it has then). A file that cannot
+    be read, or that is of another network or of more epochs than the run is to have, is kept under its date, with a
+    warning; where there is no other, the run starts anew.
 
     When a validation is the best so far (by the evaluator's key metric), ``model.pt`` gets the network's state dict
     alone: the form that MONAI Label, ``ckpt_export`` of ``monai.bundle`` and ``CheckpointLoader`` read. Files are
@@ -92,10 +91,6 @@ class ResumableCheckpoint:
         self.evaluator.state.best_metric = checkpoint["best_metric"]
         self.evaluator.state.best_metric_epoch = checkpoint["best_metric_epoch"]
         steps = trainer.state.iteration % trainer.state.epoch_length
-        if steps:  # else the next epoch seeds itself
-            trainer.add_event_handler(
-                Events.ITERATION_STARTED(once=trainer.state.iteration + 1), lambda: restore(checkpoint["random"])
-            )
         logger.info(
             f"resumed after epoch {trainer.state.epoch}{f' and {steps} steps' if steps else ''} of {max_epochs} "
             f"from {self.directory}"
@@ -143,7 +138,7 @@ class ResumableCheckpoint:
             "best_metric": self.evaluator.state.best_metric,
             "best_metric_epoch": self.evaluator.state.best_metric_epoch,
         }
-        save_whole({**state, **best, "random": random_state()}, self.directory / LAST, self.directory / PREVIOUS)
+        save_whole({**state, **best}, self.directory / LAST, self.directory / PREVIOUS)
 
     def _save_best(self, evaluator: Engine) -> None:
         if evaluator.state.best_metric_epoch == evaluator.state.epoch and distributed.get_rank() == 0:

@@ -33,13 +33,13 @@ class ImageDataset(Dataset):
 class InferenceEvaluator(SupervisedEvaluator):
     """MONAI's ``SupervisedEvaluator``, which goes on after an image that cannot be segmented or saved.
 
-    Args:
-        **kwargs: of ``SupervisedEvaluator``; the loader is of an ``ImageDataset``.
+    Its loader is of an ``ImageDataset``.
+
+    Attributes:
+        faults: of the last run, a line for each image that failed.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.faults: list[str] = []
+    faults: list[str]
 
     def run(self, global_epoch: int = 1) -> None:
         """Segment all images.

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from ignite import distributed
 from ignite.engine import Engine, Events
 from monai.data import CacheDataset, DataLoader
 from monai.utils import set_determinism
 
-__all__ = ["EpochSeed", "SeededCacheDataset"]
+__all__ = ["SeedHandler", "SeededCacheDataset"]
 
 
 def _mixed(*numbers: int) -> int:
@@ -44,41 +45,30 @@ class SeededCacheDataset(CacheDataset):
         return super()._transform(index)
 
 
-class EpochSeed:
-    """MONAI handler of a trainer that seeds every epoch anew, and starts a resumed one where it was left.
+class SeedHandler:
+    """MONAI handler of a trainer that seeds every epoch and step anew, and starts a resumed epoch where it was left.
 
-    In an epoch that was left after some of its steps, their batches are made again and passed over.
+    The order of the cases depends on seed and epoch, what the network draws (dropout) on seed, step and process. In an
+    epoch that was left after some of its steps, their batches are made again and passed over.
 
     Args:
-        loader: the trainer's, of a ``SeededCacheDataset``.
-        seed: of the run.
-        rank: of the process; what the network draws (dropout) differs between processes.
+        loader: the trainer's, of a ``SeededCacheDataset``, whose seed is taken.
     """
 
-    def __init__(self, loader: DataLoader, seed: int, rank: int = 0) -> None:
+    def __init__(self, loader: DataLoader) -> None:
         self.loader = loader
-        self.seed = seed
-        self.rank = rank
 
     def attach(self, engine: Engine) -> None:
         """Attach to the trainer."""
-        engine.add_event_handler(Events.EPOCH_STARTED, self)
+        engine.add_event_handler(Events.EPOCH_STARTED, self._seed_epoch)
+        engine.add_event_handler(Events.ITERATION_STARTED, self._seed_step)
 
-    def __call__(self, trainer: Engine) -> None:
-        """Seed the epoch that starts."""
-        set_determinism(_mixed(self.seed, trainer.state.epoch, self.rank))
-        self.loader.dataset.epoch = trainer.state.epoch
+    def _seed_epoch(self, trainer: Engine) -> None:
+        dataset = self.loader.dataset
+        dataset.epoch = trainer.state.epoch
+        set_determinism(_mixed(dataset.seed, dataset.epoch))
         steps = trainer.state.iteration % trainer.state.epoch_length
         trainer.state.dataloader = islice(self.loader, steps, None) if steps else self.loader
 
-
-def random_state() -> dict[str, Any]:
-    """States of torch's generators, of the CPU and of every GPU."""
-    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
-
-
-def restore(state: dict[str, Any]) -> None:
-    """Set torch's generators to states of ``random_state``, as far as there are GPUs."""
-    torch.set_rng_state(state["cpu"])
-    for device, generator in zip(range(torch.cuda.device_count()), state["cuda"]):
-        torch.cuda.set_rng_state(generator, device)
+    def _seed_step(self, trainer: Engine) -> None:
+        torch.manual_seed(_mixed(self.loader.dataset.seed, trainer.state.iteration, distributed.get_rank()))
