@@ -8,7 +8,7 @@ from monai.transforms import LoadImaged
 from PIL import Image
 
 from tests.datasets.layouts import write_nifti
-from xattnres_monai.transforms import MergeMasksd, Spacingd, to_grey
+from xattnres_monai.transforms import MergeMasksd, Spacingd, plain_batch, to_grey
 
 
 @pytest.fixture
@@ -44,3 +44,10 @@ def test_masks_of_one_image_are_merged():
 def test_pictures_become_grey(mode, expected):
     picture = Image.fromarray(np.full((4, 5), 7, np.uint16 if mode == "I;16" else np.uint8))
     assert to_grey(picture if mode == "I;16" else picture.convert(mode)).mode == expected
+
+
+def test_a_batch_without_metadata(as_in_monai_label):
+    batch = {"image": as_in_monai_label["image"][None], "label": as_in_monai_label["image"][None] > 0}
+    tensors = plain_batch(batch, torch.device("cpu"), non_blocking=True)
+    assert [type(tensor) for tensor in tensors] == [torch.Tensor, torch.Tensor]
+    assert torch.equal(tensors[0], batch["image"].as_tensor())

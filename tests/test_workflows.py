@@ -113,6 +113,19 @@ def test_the_segmentation_has_learnt_something(tmp_path):
     assert grey[values > 0].mean() > grey[values == 0].mean() + 50
 
 
+@pytest.mark.slow
+def test_a_compiled_network_trains_alike(tmp_path):
+    """The same weights under the same names, so that either resumes what the other left."""
+    data, name = SMALL["acdc_mri_segmentation"].write(tmp_path / "data"), "acdc_mri_segmentation"
+    losses = {}
+    for compiled in (False, True):
+        output = tmp_path / str(compiled)
+        flow = train(name, data, output, epochs=2, compile=compiled)
+        losses[compiled] = flow.parser.get_parsed_content("train#trainer").state.output[0]["loss"]
+    assert losses[True] == pytest.approx(losses[False], abs=1e-2)
+    assert list(state(tmp_path / "True")["network"]) == list(state(tmp_path / "False")["network"])
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -6,15 +6,26 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 import monai.transforms
+from monai.engines import default_prepare_batch
 from monai.transforms import MapTransform
+from monai.utils import convert_to_tensor
 from PIL.Image import Image
 
-__all__ = ["MergeMasksd", "Spacingd", "to_grey"]
+__all__ = ["MergeMasksd", "Spacingd", "plain_batch", "to_grey"]
 
 
 def to_grey(picture: Image) -> Image:
     """One channel of 8 bits from any PNG, for the ``converter`` of MONAI's ``PILReader``; 16 bits stay as they are."""
     return picture if picture.mode.startswith("I") else picture.convert("L")
+
+
+def plain_batch(*args: Any, **kwargs: Any) -> Any:
+    """Image and label of a batch as tensors without metadata, for the ``prepare_batch`` of a ``SupervisedTrainer``.
+
+    With metadata MONAI (1.6.1) cannot train a compiled network, and keeps a record of every operator of any other.
+    Arguments are those of ``default_prepare_batch``.
+    """
+    return convert_to_tensor(default_prepare_batch(*args, **kwargs), track_meta=False)
 
 
 class MergeMasksd(MapTransform):

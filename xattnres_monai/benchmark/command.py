@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from xattnres_monai.benchmark.cases import CASES, FORMS, Case
 from xattnres_monai.benchmark.measure import measure
+from xattnres_monai.benchmark.traffic import Traffic, traffic
 from xattnres_monai.tables import markdown
 
 __all__ = ["benchmark", "table"]
@@ -44,7 +45,8 @@ def benchmark(
     Args:
         cases: of swin_unetr_f48, swin_unetr_f24, unetr_f16, unet_3d, unet_2d_wide and unet_2d; by default all.
         repeats: number of turns, after one that is not counted.
-        device: ``cpu`` or ``cuda``.
+        device: ``cpu`` or ``cuda``; ``meta`` counts what the networks ask of a GPU instead (``traffic.py``): takes no
+            GPU, and of the other arguments the cases and options alone.
         dtype: of autocast: ``float32`` (none), ``bfloat16`` or ``float16``.
         compiled: compile the networks with ``torch.compile``; without the straightforward form.
         output: file for the figures, written after every case; cases that it holds already are not measured again.
@@ -61,6 +63,8 @@ def benchmark(
     unknown = [name for name in names if name not in CASES]
     if unknown:
         raise ValueError(f"got the cases {', '.join(unknown)}, expected some of {', '.join(CASES)}")
+    if device == "meta":
+        return traffic_table({str(CASES[name]): traffic(CASES[name], options) for name in names})
     setting = {
         "machine": machine(device),
         "device": device,
@@ -95,6 +99,24 @@ def table(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
             counts = [_number(forms[form][count]) for count in ("memory", "flops", "parameters")]
             floor = f"{forms[form]['floor']:.2f}" if "floor" in forms[form] else ""
             rows.append([name, form, inference, floor, training, *counts])
+    return markdown(rows)
+
+
+def traffic_table(results: Mapping[str, Mapping[str, Mapping[str, Traffic]]]) -> str:
+    """One row per case and form: operators to launch, and bytes to read and write as ratios to plain MONAI's."""
+    modes = ("inference", "training")
+    rows = [["", "form", *(f"{mode}: {count}" for mode in modes for count in ("operators", "traffic"))]]
+    for name, forms in results.items():
+        for form, counts in forms.items():
+            cells = [
+                text
+                for mode in modes
+                for text in (
+                    str(counts[mode].operators),
+                    f"{counts[mode].bytes / forms['plain'][mode].bytes:.2f}",
+                )
+            ]
+            rows.append([name, form, *cells])
     return markdown(rows)
 
 
