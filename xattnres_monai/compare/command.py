@@ -89,11 +89,7 @@ def compare(
             f"{len(failed)} of {len(cells)} cells failed, why is at the end of {logs}; mend it, run again"
         )
     results = _collected(cells)
-    with (folder / "cases.csv").open("w", newline="") as file:
-        csv.writer(file).writerows(results.rows())
-    text = results.text()
-    (folder / "comparison.md").write_text(text)
-    differences_plot(results).savefig(folder / "differences.png", dpi=110)
+    text = _write(results, folder)
     if tracking:
         results.track(tracking, folder)
     return f"{text}\nwritten to {folder}: comparison.md, cases.csv, differences.png"
@@ -103,3 +99,13 @@ def _collected(cells: Sequence[Cell]) -> Results:
     config = cells[0].workflow("evaluate").parser
     patients = {stem(case["image"]): case["patient_id"] for case in config.get_parsed_content("cases")}
     return Results(cells, patients, classes=list(config["labels"].values())[1:], unit=config["distance_unit"])
+
+
+def _write(results: Results, folder: Path) -> str:
+    """Rows, picture and tables; the tables are returned too."""
+    with (folder / "cases.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(results.rows())
+    differences_plot(results).savefig(folder / "differences.png", dpi=110)
+    text = results.text()
+    (folder / "comparison.md").write_text(text)
+    return text

@@ -88,21 +88,23 @@ def maps(
     title = "Share of each source in the input of each stage"
     heat_map(shares, f"{title}; entropy 1: all the same", notes).savefig(folder / "shares.png", dpi=110)
     segmentation = case.segment()
-    for index, name in enumerate(wanted):
-        path = folder / f"{stage}_{name}.nii.gz"
-        SaveImage(output_ext=".nii.gz", separate_folder=False, resample=False, print_log=False)(
-            weights[index : index + 1], filename=str(path).removesuffix(".nii.gz")
-        )
     each = {name: weights[index : index + 1] for index, name in enumerate(wanted)}
-    picture = over_image(
-        case.on_own_grid(case.image), segmentation, each, f"{stem(image)}: weights of {stage}", 1 / len(sources)
-    )
+    _save_volumes(each, stage, folder)
+    title_of_stage = f"{stem(image)}: weights of {stage}"
+    picture = over_image(case.on_own_grid(case.image), segmentation, each, title_of_stage, 1 / len(sources))
     picture.savefig(folder / f"{stage}.png", dpi=110)
     texts = [f"{title}\n\n{_table(shares, {'entropy': entropy})}", CAVEAT]
     if ablate:
         reference = case.label(Path(label)) if label else None
         texts += _ablation(case, segmentation, reference, folder)
     return "\n\n".join([*texts, f"written to {folder}"])
+
+
+def _save_volumes(weights: Mapping[str, Tensor], stage: str, folder: Path) -> None:
+    """Weights ``(1, *S)`` of each source as NIfTI."""
+    save = SaveImage(output_ext=".nii.gz", separate_folder=False, resample=False, print_log=False)
+    for name, volume in weights.items():
+        save(volume, filename=str(folder / f"{stage}_{name}"))
 
 
 def _ablation(case: Case, segmentation: Tensor, label: Tensor | None, folder: Path) -> list[str]:
