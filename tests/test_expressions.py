@@ -31,7 +31,12 @@ HARMLESS = {
     "our own": "$folds.training_cases(@cases, @fold)",
     "no expression": "os.system('true')",
 }
-IMPORTS = ["$import os", "$import xattnres_monai.datasets.folds as folds", "$from monai.utils import set_determinism"]
+IMPORTS = [
+    "$import os",
+    "$import xattnres_monai.datasets.folds as folds",
+    "$import xattnres_monai.case_checks as case_checks",
+    "$from monai.utils import set_determinism",
+]
 
 EXPRESSIONS = {
     "import by hand": "$__import__('os').system('true')",
@@ -80,6 +85,12 @@ EXPRESSIONS = {
     "no statement": "$",
     "no Python": "$rm -rf",
     "await": "$await @a",
+    "a reader of a class of ours": "$case_checks.LoadImaged('image', reader='subprocess.check_output', args='true')",
+    "a class of ours handed on": "$case_checks.LoadImaged",
+    "an element as a variable": "$[0 for os.environ['A'] in ['b']]",
+    "an element within a variable": "$[0 for a, [*os.environ['A']] in @b]",
+    "an attribute as a variable": "$[0 for @a.to in ['b']]",
+    "a reference as a variable": "$[0 for @a in ['b']]",
     "import of another module": "$import subprocess",
     "import by another name": "$import subprocess as xattnres_monai",
     "import of a submodule": "$import xattnres_monai.workflows as workflows",
@@ -115,6 +126,7 @@ COMPONENTS = {
     "a reader": {"a": {"_target_": "xattnres_monai.case_checks.LoadImaged", "keys": "image", "reader": "os.system"}},
     "a writer": {"a": {"_target_": "xattnres_monai.saving.SaveImaged", "keys": "image", "writer": "subprocess.Popen"}},
     "pickles": {"a": {"_target_": "xattnres_monai.case_checks.LoadImaged", "keys": "image", "allow_pickle": True}},
+    "a compiler": {"a": {"_target_": "SupervisedTrainer", "compile_kwargs": {"options": {"cpp.cxx": ["./mine"]}}}},
     "a debugger": {"a": {"_target_": "Compose", "_mode_": "debug"}},
     "a breakpoint": {"a": {"_target_": "Compose", "_debug_": True}},
 }
@@ -179,6 +191,15 @@ def test_python_in_the_folder_is_named_since_an_import_may_find_it(bundle):
         (root / path).touch()
     assert outside(root) == ["monai.so: Python", "scripts/deep/__init__.py: Python", "torch.py: Python"]
     assert outside(root, ["monai", "scripts", "torch"]) == []
+
+
+def test_a_link_in_the_folder_is_named_since_it_may_lead_to_python(bundle):
+    root = bundle({})
+    (root / "data" / "monai").mkdir(parents=True)
+    (root / "monai").symlink_to("data/monai")
+    (root / "gone.py").symlink_to("nowhere")
+    assert outside(root) == ["gone.py: a link", "monai: a link"]
+    assert outside(root, ["monai", "gone"]) == []
 
 
 def test_a_copy_of_this_package_is_named_until_it_is_trusted(tmp_path):

@@ -24,8 +24,9 @@ from xattnres_monai.packing import MADE
 
 __all__ = ["outside"]
 
-# Arguments of components by which they call what is named or read pickles, and keys by which MONAI opens a debugger
-NAMING_CODE = ("reader", "writer", "allow_pickle", "_debug_", "_mode_")
+# Arguments of components by which they call what is named, run a compiler or read pickles, and keys by which MONAI opens
+# a debugger
+NAMING_CODE = ("reader", "writer", "allow_pickle", "compile_kwargs", "_debug_", "_mode_")
 GLOBALS = {"monai": "monai", "torch": "torch", "np": "numpy", "numpy": "numpy"}  # MONAI gives them to expressions
 REFERENCES = "__local_refs"  # MONAI evaluates __local_refs['id'] where @id stands
 SYNTAX = (
@@ -40,8 +41,8 @@ SYNTAX = (
 def outside(bundle: str | Path, trust: Sequence[str] = ()) -> list[str]:
     """Name what a bundle would run that is not on the list, without running any of it.
 
-    Looked at are all config files (JSON and YAML) in ``configs``, and whether the folder holds Python modules, which an
-    import may find in place of others. ``logging.conf``, which may name code too, is left to MONAI: it checks it before
+    Looked at are all config files (JSON and YAML) in ``configs``, and whether the folder holds Python modules or links to
+    them, which an import may find in place of others. ``logging.conf``, which may name code too, is left to MONAI: it checks it before
     it applies it.
 
     Args:
@@ -66,10 +67,12 @@ def outside(bundle: str | Path, trust: Sequence[str] = ()) -> list[str]:
     for _, key, value in entries:
         known.learn(key, value)
     suffixes = tuple(all_suffixes())
-    python = [path.relative_to(root) for path in sorted(root.rglob("*")) if path.name.endswith(suffixes)]
+    files = {path.relative_to(root): path for path in sorted(root.rglob("*"))}
+    kept = {path: file for path, file in files.items() if path.parts[0] not in MADE and not known.trusts(_module(path))}
     return [
         *(f"{path}, {key}: {value}" for path, key, value in entries if not known.allows(key, value)),
-        *(f"{path}: Python" for path in python if path.parts[0] not in MADE and not known.trusts(_module(path))),
+        *(f"{path}: a link" for path, file in kept.items() if file.is_symlink()),
+        *(f"{path}: Python" for path, file in kept.items() if path.name.endswith(suffixes) and not file.is_symlink()),
     ]
 
 
@@ -126,12 +129,20 @@ class _Known:
         module, _, attribute = name.rpartition(".")
         return name in NAMES or (module in OWN and attribute in import_module(module).__all__) or self.trusts(name)
 
+    def _computes(self, name: str) -> bool:
+        """Whether an expression may use a name: no class of ours, as only a component's arguments are looked at."""
+        module, _, attribute = name.rpartition(".")
+        ours = module in OWN and isinstance(getattr(import_module(module), attribute, None), type)
+        return self._names(name) and (not ours or self.trusts(name))
+
     def _has(self, node: ast.AST, bound: set[str]) -> bool:
         """Whether the list has a part of an expression, with all its own parts; ``bound`` are its variables."""
+        if isinstance(node, ast.Attribute | ast.Subscript) and not isinstance(node.ctx, ast.Load):
+            return False  # a comprehension's variable can be a part of something else, which is then assigned to
         if _is_reference(node) or (isinstance(node, ast.expr) and ast.unparse(node) in self.expressions):
             return True
         if path := _path(node, bound):
-            return self._names(".".join([self.modules.get(path[0], path[0]), *path[1:]]))
+            return self._computes(".".join([self.modules.get(path[0], path[0]), *path[1:]]))
         if isinstance(node, ast.Name):
             return node.id in bound
         if isinstance(node, ast.Attribute) and node.attr not in ATTRIBUTES:

@@ -35,13 +35,12 @@ def depth_weights(values: list[Tensor], query: Tensor, key_scale: Tensor, eps: f
     """
     shape = [1, -1] + [1] * (values[0].dim() - 2)
     scaled_query = _at_least_float32(query) * _at_least_float32(key_scale).reshape(shape)
-    products, mean_squares = [], []
+    logits = []
     for value in values:
         key = _at_least_float32(value)
-        products.append((key * scaled_query).sum(1, keepdim=True))
-        mean_squares.append(key.square().mean(1, keepdim=True))
-    logits = torch.cat(products, dim=1) * torch.rsqrt(torch.cat(mean_squares, dim=1) + eps)
-    return torch.softmax(logits, dim=1)
+        inverse_rms = torch.rsqrt(key.square().mean(1, keepdim=True) + eps)
+        logits.append((key * scaled_query).sum(1, keepdim=True) * inverse_rms)
+    return torch.softmax(torch.cat(logits, dim=1), dim=1)
 
 
 def depth_attention(values: list[Tensor], query: Tensor, key_scale: Tensor, eps: float = 1e-6) -> Tensor:

@@ -143,6 +143,6 @@ def differences_plot(results: Results) -> Figure:
         panel.errorbar(place + 0.3, difference.mean, [[low], [high]], fmt="o", color="black", capsize=3)
     panel.set_xticks(range(len(others)), others)
     panel.set_xlim(-0.5, len(others) - 0.3)
-    panel.set_ylabel(f"Dice less that of {results.variants[0]}")
+    panel.set_ylabel(f"Difference of Dice to {results.variants[0]}")
     panel.set_title("points: patients; black: mean and 95 % interval", fontsize=10)
     return figure
