@@ -100,6 +100,14 @@ def test_a_vendored_one_infers_where_the_package_is_not_installed(tmp_path, prov
     assert len(np.unique(np.asarray(prediction.dataobj))) > 1
 
 
+def test_an_archive_does_not_go_into_the_bundle(tmp_path, monkeypatch):
+    root = shutil.copytree(ZOO / "msd_spleen_ct_segmentation" / "configs", tmp_path / "spleen" / "configs").parent
+    monkeypatch.chdir(root)
+    with pytest.raises(ValueError, match=r"got the output folder . within the bundle .*; give another with --output"):
+        Bundles().pack(".")
+    assert [path.name for path in root.iterdir()] == ["configs"]
+
+
 def test_a_folder_that_is_no_bundle(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no configs/metadata.json in .*, expected a bundle's folder"):
         Bundles().pack(str(tmp_path), str(tmp_path))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from matplotlib import colors
 from matplotlib.image import imread
 from monai.data import MetaTensor
 
+from tests.bundle_runs import ZOO
 from xattnres_monai.pictures import COLOURS, SaveOverlayd, overlay, upright
 
 
@@ -58,6 +61,11 @@ def test_writes_a_picture_a_case_in_the_colours_of_the_classes(tmp_path):
     # the legend's patch is the class colour at its opacity over white
     wanted = 0.6 * np.array(colors.to_rgb(COLOURS[0])) + 0.4
     assert (np.abs(picture - wanted).max(-1) < 0.02).any()
+
+
+def test_the_organs_of_a_data_set_have_colours_of_their_own():
+    classes = max(len(json.loads(path.read_text())["labels"]) - 1 for path in ZOO.glob("*/configs/train.json"))
+    assert classes == 15 and len(set(COLOURS[:classes])) == classes
 
 
 def test_pictures_stand_upright_and_volumes_in_ras():

@@ -30,24 +30,33 @@ def test_training_learns_and_leaves_both_checkpoints(output):
     assert any(key.startswith("xattnres.") for key in weights)
 
 
-def test_training_resumes_where_it_was(decathlon, tmp_path, capsys):
+def test_training_resumes_where_it_was_and_can_be_prolonged(decathlon, tmp_path, capsys):
     train(NAME, decathlon, tmp_path, epochs=1)
+    assert state(tmp_path)["optimizer"]["param_groups"][0]["lr"] == 0
+    name = "model.0.conv.unit0.conv.weight"
+    before = state(tmp_path)["network"][name]
     train(NAME, decathlon, tmp_path, epochs=2)
     assert "resumed after epoch 1 of 2" in capsys.readouterr().out
     assert state(tmp_path)["trainer"]["iteration"] == 4
     assert state(tmp_path)["optimizer"]["state"][0]["step"] == 4
+    # at the rate that a run of two epochs has in its second; that of one epoch has come to 0
+    assert not torch.allclose(state(tmp_path)["network"][name], before)
+
+
+def test_the_learning_rate_is_that_of_a_run_that_was_never_broken_off(decathlon, tmp_path):
+    for output, epochs in (("broken", (1, 3)), ("whole", (3,))):
+        for stop in epochs:
+            flow = train(NAME, decathlon, tmp_path / output, epochs=stop, **{"lr_scheduler#total_iters": 4})
+    rates = [state(tmp_path / output)["optimizer"]["param_groups"][0]["lr"] for output in ("broken", "whole")]
+    assert rates[0] == rates[1] == pytest.approx(0.02 * (1 / 4) ** 0.9)
+    assert flow.parser.get_parsed_content("lr_scheduler").get_last_lr() == [rates[0]]
 
 
 def test_the_best_network_survives_a_resumed_run_that_only_gets_worse(decathlon, tmp_path):
     train(NAME, decathlon, tmp_path, epochs=3)
     best = state(tmp_path)["best_metric"], (tmp_path / "checkpoints" / "model.pt").read_bytes()
-    # a wild learning rate from here on: no later epoch can be the best
-    spoiled = state(tmp_path)
-    for group in spoiled["optimizer"]["param_groups"]:
-        group["lr"] = group["initial_lr"] = 10.0
-    spoiled["lr_scheduler"]["base_lrs"] = [10.0]
-    torch.save(spoiled, tmp_path / "checkpoints" / "last.pt")
-    train(NAME, decathlon, tmp_path, epochs=5)
+    train(NAME, decathlon, tmp_path, epochs=5, learning_rate=10.0)  # a wild one: no later epoch can be the best
+    assert state(tmp_path)["optimizer"]["param_groups"][0]["initial_lr"] == 10.0
     assert (state(tmp_path)["best_metric"], (tmp_path / "checkpoints" / "model.pt").read_bytes()) == best
 
 
@@ -58,17 +67,30 @@ def test_a_finished_training_is_not_trained_again(output, decathlon):
     assert state(output)["trainer"]["iteration"] == 8
 
 
-@pytest.mark.parametrize("change", [{}, {"xattnres": {"stages": "none"}}])
-def test_a_checkpoint_of_another_run_is_kept_and_the_run_starts_anew(output, decathlon, tmp_path, capsys, change):
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({}, "the checkpoint is after 4 epochs, more than max_epochs=1"),
+        ({"xattnres": {"stages": "none"}}, "the checkpoint is of another network"),
+        ({"fold": 1}, "the checkpoint is of a run with fold 0, this one has 1"),
+        ({"seed": 7}, "the checkpoint is of a run with seed 0, this one has 7"),
+        ({"batch_size": 8}, "a run with steps an epoch 2, this one has 1"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_kept_and_the_run_starts_anew(
+    output, decathlon, tmp_path, capsys, change, words
+):
     shutil.copytree(output / "checkpoints", tmp_path / "checkpoints")
     kept = sorted(path.read_bytes() for path in (output / "checkpoints").iterdir())
-    train(NAME, decathlon, tmp_path, epochs=1, **change)
-    assert "kept as last-" in capsys.readouterr().out
+    flow = train(NAME, decathlon, tmp_path, epochs=1, **change)
+    printed = capsys.readouterr().out
+    assert words in printed and "kept as last-" in printed
     files = {path.name for path in (tmp_path / "checkpoints").iterdir()}
     assert len(files) == 5 and {"last.pt", "model.pt"} < files
     aside = [tmp_path / "checkpoints" / file for file in files - {"last.pt", "model.pt"}]
     assert sorted(path.read_bytes() for path in aside) == kept
-    assert state(tmp_path)["trainer"]["iteration"] == 2
+    steps = flow.parser.get_parsed_content("train#trainer").state.epoch_length
+    assert state(tmp_path)["trainer"]["iteration"] == steps
 
 
 def test_a_run_that_publishes_replaces_the_weights_of_the_bundle_and_resumes_nothing(decathlon, tmp_path):

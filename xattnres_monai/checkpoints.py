@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import time
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +27,13 @@ class ResumableCheckpoint:
     """MONAI handler of a trainer that resumes the run it finds and keeps the run that it sees.
 
     After every epoch, and when the trainer is told to terminate, ``last.pt`` gets the state of network, optimizer,
-    scheduler, scaler, trainer and the best metric so far, and the one before it is ``previous.pt``; what is random
-    depends on epoch and step (:mod:`.seeding`). When a run starts and finds them, it goes on from there (once: a
-    trainer that is run again, as in federated learning, starts from the weights that it has then). A file that cannot
-    be read, or that is of another network or of more epochs than the run is to have, is kept under its date, with a
-    warning; where there is no other, the run starts anew.
+    scaler, trainer and the best metric so far, and the one before it is ``previous.pt``; what is random depends on
+    epoch and step (:mod:`.seeding`), and the learning rate on the number of steps that its schedule has made. So a run
+    can go on with another learning rate, and with more epochs than it was to have. When a run starts and finds these
+    files, it goes on from there (once: a trainer that is run again, as in federated learning, starts from the weights
+    that it has then). A file that cannot be read, or that is of another network, seed, fold or number of steps an
+    epoch, or after more epochs than the run is to have, is kept under its date, with a warning; where there is no
+    other, the run starts anew.
 
     When a validation is the best so far (by the evaluator's key metric), ``model.pt`` gets the network's state dict
     alone: the form that MONAI Label, ``ckpt_export`` of ``monai.bundle`` and ``CheckpointLoader`` read. Files are
@@ -39,8 +43,9 @@ class ResumableCheckpoint:
         directory: folder of the files; made when the run starts.
         network: the network in training.
         optimizer: its optimizer.
-        lr_scheduler: its learning-rate scheduler.
+        lr_scheduler: its learning-rate scheduler, of steps that depend on nothing but their number.
         evaluator: MONAI evaluator of the validation.
+        run: what else tells the run from others, such as fold and seed, by name.
 
     Raises:
         OSError: when the folder cannot be made or a file not be written; those before it stay as they were.
@@ -53,11 +58,14 @@ class ResumableCheckpoint:
         optimizer: torch.optim.Optimizer,
         lr_scheduler: torch.optim.lr_scheduler.LRScheduler,
         evaluator: Engine,
+        run: Mapping[str, Any],
     ) -> None:
         self.directory = Path(directory)
         self.network = network
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
         self.evaluator = evaluator
-        self.members = {"network": network, "optimizer": optimizer, "lr_scheduler": lr_scheduler}
+        self.run = run
 
     def attach(self, engine: Engine) -> None:
         """Attach to the trainer; validation has to be attached before, so that it is in the state that is saved."""
@@ -68,7 +76,7 @@ class ResumableCheckpoint:
 
     def _members(self, trainer: Engine) -> dict[str, Any]:
         scaler = {} if trainer.scaler is None else {"scaler": trainer.scaler}
-        return {**self.members, "trainer": trainer, **scaler}
+        return {"network": self.network, "optimizer": self.optimizer, "trainer": trainer, **scaler}
 
     def _resume(self, trainer: Engine) -> None:
         if trainer.state.iteration > 0:
@@ -80,14 +88,16 @@ class ResumableCheckpoint:
         checkpoint = self._newest()
         if checkpoint is None:
             return
-        max_epochs = trainer.state.max_epochs
-        if reason := self._other_run(checkpoint, max_epochs):
+        if reason := self._other_run(checkpoint, trainer):
             self._set_aside(reason, LAST, PREVIOUS, BEST)
             return
+        max_epochs = trainer.state.max_epochs
+        rates = [group["initial_lr"] for group in self.optimizer.param_groups]
         for name, member in self._members(trainer).items():
             if name in checkpoint:  # no scaler in one of a run in float32
                 member.load_state_dict(checkpoint[name])
         trainer.state.max_epochs = max_epochs
+        self._schedule(rates, checkpoint["lr_steps"])
         self.evaluator.state.best_metric = checkpoint["best_metric"]
         self.evaluator.state.best_metric_epoch = checkpoint["best_metric_epoch"]
         steps = trainer.state.iteration % trainer.state.epoch_length
@@ -107,15 +117,30 @@ class ResumableCheckpoint:
                 self._set_aside(str(error), name)
         return None
 
-    def _other_run(self, checkpoint: dict[str, Any], max_epochs: int) -> str:
+    def _schedule(self, rates: Sequence[float], steps: int) -> None:
+        """Set the learning rates to those that this run's schedule has after ``steps``, from ``rates`` at its start."""
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = group["initial_lr"] = rate
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step\\(\\)` before")
+            for _ in range(steps):
+                self.lr_scheduler.step()
+
+    def _identity(self, trainer: Engine) -> dict[str, Any]:
+        return {**self.run, "steps an epoch": trainer.state.epoch_length}
+
+    def _other_run(self, checkpoint: dict[str, Any], trainer: Engine) -> str:
         """Why the checkpoint is none to go on from; empty if it is one."""
         shapes = [
             {name: tensor.shape for name, tensor in state.items()}
             for state in (checkpoint["network"], self.network.state_dict())
         ]
-        epochs = checkpoint["trainer"]["iteration"] // checkpoint["trainer"]["epoch_length"]
         if shapes[0] != shapes[1]:
             return "the checkpoint is of another network"
+        for name, value in self._identity(trainer).items():
+            if checkpoint["run"].get(name) != value:
+                return f"the checkpoint is of a run with {name} {checkpoint['run'].get(name)}, this one has {value}"
+        epochs, max_epochs = checkpoint["trainer"]["iteration"] // trainer.state.epoch_length, trainer.state.max_epochs
         if epochs > max_epochs:
             return f"the checkpoint is after {epochs} epochs, more than max_epochs={max_epochs}"
         return ""
@@ -134,11 +159,13 @@ class ResumableCheckpoint:
         if distributed.get_rank() > 0:
             return
         state = {name: member.state_dict() for name, member in self._members(trainer).items()}
-        best = {
+        numbers = {
+            "run": self._identity(trainer),
+            "lr_steps": self.lr_scheduler.last_epoch,
             "best_metric": self.evaluator.state.best_metric,
             "best_metric_epoch": self.evaluator.state.best_metric_epoch,
         }
-        save_whole({**state, **best}, self.directory / LAST, self.directory / PREVIOUS)
+        save_whole({**state, **numbers}, self.directory / LAST, self.directory / PREVIOUS)
 
     def _save_best(self, evaluator: Engine) -> None:
         if evaluator.state.best_metric_epoch == evaluator.state.epoch and distributed.get_rank() == 0:

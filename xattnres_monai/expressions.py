@@ -24,8 +24,8 @@ from xattnres_monai.packing import MADE
 
 __all__ = ["outside"]
 
-# Arguments of components by which they call what is named, run a compiler or read pickles, and keys by which MONAI opens
-# a debugger
+# Arguments of components by which they call what is named, run a compiler or read pickles, and keys by which MONAI
+# opens a debugger
 NAMING_CODE = ("reader", "writer", "allow_pickle", "compile_kwargs", "_debug_", "_mode_")
 GLOBALS = {"monai": "monai", "torch": "torch", "np": "numpy", "numpy": "numpy"}  # MONAI gives them to expressions
 REFERENCES = "__local_refs"  # MONAI evaluates __local_refs['id'] where @id stands
@@ -41,9 +41,9 @@ SYNTAX = (
 def outside(bundle: str | Path, trust: Sequence[str] = ()) -> list[str]:
     """Name what a bundle would run that is not on the list, without running any of it.
 
-    Looked at are all config files (JSON and YAML) in ``configs``, and whether the folder holds Python modules or links to
-    them, which an import may find in place of others. ``logging.conf``, which may name code too, is left to MONAI: it checks it before
-    it applies it.
+    Looked at are all config files (JSON and YAML) in ``configs``, and whether the folder holds Python modules or links,
+    which an import may find in place of others. ``logging.conf``, which may name code too, is left to MONAI: it checks
+    it before it applies it.
 
     Args:
         bundle: its folder.
@@ -113,7 +113,8 @@ class _Known:
         if not isinstance(statement, ast.Expr):
             return False
         bound = _bound(statement)
-        return not any(self._hidden(name) for name in bound) and self._has(statement.value, bound)
+        hidden = any(self._hidden(name) for name in bound)
+        return not hidden and not _assigns(statement) and self._has(statement.value, bound)
 
     def trusts(self, name: str) -> bool:
         return any(f"{name}.".startswith(f"{trusted}.") for trusted in self.trust)
@@ -137,8 +138,6 @@ class _Known:
 
     def _has(self, node: ast.AST, bound: set[str]) -> bool:
         """Whether the list has a part of an expression, with all its own parts; ``bound`` are its variables."""
-        if isinstance(node, ast.Attribute | ast.Subscript) and not isinstance(node.ctx, ast.Load):
-            return False  # a comprehension's variable can be a part of something else, which is then assigned to
         if _is_reference(node) or (isinstance(node, ast.expr) and ast.unparse(node) in self.expressions):
             return True
         if path := _path(node, bound):
@@ -190,6 +189,12 @@ def _bound(statement: ast.stmt) -> set[str]:
     nodes = list(ast.walk(statement))
     variables = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     return variables | {node.arg for node in nodes if isinstance(node, ast.arg)}
+
+
+def _assigns(statement: ast.stmt) -> bool:
+    """Whether the variable of a comprehension is a part of something else, which is assigned to then."""
+    nodes = [node for node in ast.walk(statement) if isinstance(node, ast.Attribute | ast.Subscript)]
+    return not all(isinstance(node.ctx, ast.Load) for node in nodes)
 
 
 def _path(node: ast.AST, bound: set[str]) -> list[str]:

@@ -28,11 +28,14 @@ def pack(bundle: str | Path, output: str | Path, vendor: bool = False) -> Path:
 
     Raises:
         FileNotFoundError: when the folder is no bundle.
+        ValueError: when the archive would lie in it.
     """
     root = Path(bundle).resolve()
     if not (root / "configs" / "metadata.json").is_file():
         raise FileNotFoundError(f"no configs/metadata.json in {bundle}, expected a bundle's folder; render it")
     folder = Path(output)
+    if folder.resolve().is_relative_to(root):
+        raise ValueError(f"got the output folder {folder} within the bundle {root}; give another with --output")
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         copy = Path(shutil.copytree(root, Path(temporary) / root.name, ignore=LEFT_OUT))
@@ -40,7 +43,7 @@ def pack(bundle: str | Path, output: str | Path, vendor: bool = False) -> Path:
         metadata = json.loads(path.read_text())
         if vendor:
             shutil.copytree(PACKAGE, copy / PACKAGE.name, ignore=LEFT_OUT)
-            del metadata["required_packages_version"]["xattnres-monai"]
+            metadata["required_packages_version"].pop("xattnres-monai", None)
             path.write_text(json.dumps(metadata, indent=4) + "\n")
         name = f"{root.name}_v{metadata['version']}"
         written = shutil.make_archive(str(Path(temporary) / name), "zip", temporary, root.name)

@@ -21,7 +21,8 @@ from xattnres_monai.datasets.layout import stem
 __all__ = ["SaveOverlayd", "cuts", "overlay", "upright"]
 
 Plane = tuple[str, str, str, NDArray[Any], NDArray[Any], NDArray[Any] | None, float]
-COLOURS = [tuple(colour) for colour in colormaps["tab10"](range(10))]
+# of pairs of strong and light colours the strong ones first
+COLOURS = [tuple(colour) for colour in colormaps["tab20"]([*range(0, 20, 2), *range(1, 20, 2)])]
 
 
 def overlay(

@@ -92,6 +92,19 @@ def test_cells_of_another_network_are_refused(given, table):
         compare(**given, network="unetr")
 
 
+def test_settings_that_json_cannot_tell_apart_are_the_same(tmp_path):
+    cell = Cell(ZOO / NAME, (), "xattnres", 0, tmp_path, 1, {"roi_size": (32, 32)})
+    cell.claim()
+    (cell.folder / "checkpoints").mkdir()
+    cell.claim()
+    assert json.loads((cell.folder / "cell.json").read_text())["overrides"] == {"roi_size": [32, 32]}
+
+
+def test_no_job_trains_nothing(given):
+    with pytest.raises(ValueError, match="got jobs=0, expected at least 1: the number of cells that run at once"):
+        compare(**given, jobs=0)
+
+
 def test_one_variant_is_no_comparison(given):
     with pytest.raises(ValueError, match="got the variants no_skip, expected two or more to compare"):
         compare(**{**given, "variants": "no_skip"})

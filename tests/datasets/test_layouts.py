@@ -181,6 +181,13 @@ def test_images_that_are_not_there(tmp_path):
         find_images(str(tmp_path), "imagesTs", "*.png")
 
 
+def test_images_in_a_folder_whose_name_looks_like_a_pattern(tmp_path):
+    path = tmp_path / "scans [1]" / "imagesTs" / "a.png"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert find_images(tmp_path / "scans [1]", "imagesTs", "*.png") == [str(path)]
+
+
 def command(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     call = [sys.executable, "-m", "xattnres_monai", "datalist", *map(str, arguments)]
     return subprocess.run(call, cwd=cwd, capture_output=True, text=True, check=False)

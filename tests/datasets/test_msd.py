@@ -7,8 +7,9 @@ import tarfile
 import threading
 
 import pytest
-from monai.apps import DecathlonDataset
+from monai.apps import DecathlonDataset, download_and_extract
 
+from xattnres_monai.datasets import msd
 from xattnres_monai.datasets.msd import datalist, download
 
 
@@ -42,6 +43,25 @@ def test_downloads_what_is_missing_once(served, tmp_path, monkeypatch):
     monkeypatch.setitem(DecathlonDataset.resource, "Task99_Ellipsoids", served + "none.tar")
     assert download(target, "Task99_Ellipsoids") == target
     assert [path.name for path in target.parent.iterdir()] == ["hippocampus"]
+
+
+def test_of_two_processes_that_download_at_once_the_first_wins(served, tmp_path, monkeypatch):
+    target = tmp_path / "data" / "task"
+
+    def overtaken(*args, **kwargs):
+        download_and_extract(*args, **kwargs)
+        (target / "imagesTr").mkdir(parents=True)
+
+    monkeypatch.setattr(msd, "download_and_extract", overtaken)
+    assert download(target, "Task99_Ellipsoids") == target
+    assert [path.name for path in target.parent.iterdir()] == ["task"]
+    assert [path.name for path in target.iterdir()] == ["imagesTr"]
+
+
+def test_a_description_of_another_kind(tmp_path):
+    (tmp_path / "dataset.json").write_text('{"numTraining": 3, "file_ending": ".nii.gz"}')
+    with pytest.raises(ValueError, match="training"):
+        datalist(tmp_path)
 
 
 @pytest.mark.parametrize("table, value", [("md5", "0" * 32), ("resource", "http://127.0.0.1:9/Task99_Ellipsoids.tar")])

@@ -123,7 +123,8 @@ def test_the_command_writes_maps_on_the_grid_of_the_image(trained, tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"image": "absent.nii.gz"}, "got absent.nii.gz, expected the file of an image"),
+        ({"image": "absent.nii.gz"}, "got absent.nii.gz, expected the file of the image"),
+        ({"label": "absent.nii.gz"}, "got absent.nii.gz, expected the file of the label"),
         ({"checkpoint": "absent.pt"}, "got no file absent.pt, expected a checkpoint; train, or give one"),
         ({"stage": "decoder9"}, "got the stage decoder9, expected one of encoder2, bottleneck, decoder2, decoder1"),
         ({"source": "decoder0"}, "got the source decoder0, expected one of encoder0, encoder1"),
@@ -134,3 +135,19 @@ def test_what_cannot_be_shown_is_an_error_of_one_line(trained, tmp_path, wrong, 
     given, _ = trained
     with pytest.raises((FileNotFoundError, ValueError), match=message):
         maps(**{**given, **wrong, "output": str(tmp_path)})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda label: label * 255, r"has the values 255, 510, expected whole numbers 0 … 2; map them to the classes"),
+        (lambda label: label[:-1], r"has shape \(.*\), expected that of its image, .*; resample it"),
+    ],
+)
+def test_a_label_that_cannot_be_used_is_refused_as_in_training(trained, tmp_path, change, message):
+    given, label = trained
+    stored = nibabel.load(label)
+    wrong = tmp_path / "label.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(change(np.asarray(stored.dataobj).astype(np.int16)), stored.affine), wrong)
+    with pytest.raises(ValueError, match=message):
+        maps(**given, label=str(wrong), ablate=True, output=str(tmp_path))

@@ -64,6 +64,7 @@ class Cell:
             "epochs": self.epochs,
             "overrides": self.overrides,
         }
+        settings = json.loads(json.dumps(settings))  # as they will be read again, where a tuple is a list
         if (self.folder / "checkpoints").exists() and json.loads(path.read_text()) != settings:
             raise ValueError(f"{path} is of a cell with other settings than {settings}; give another --output")
         self.folder.mkdir(parents=True, exist_ok=True)

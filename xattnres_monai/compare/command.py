@@ -53,8 +53,8 @@ def compare(
         The tables.
 
     Raises:
-        ValueError: for an unknown variant or fewer than two, a folder with cells of other settings, or ``tracking``
-            without MLflow.
+        ValueError: for an unknown variant or fewer than two, fewer than one job, a folder with cells of other
+            settings, or ``tracking`` without MLflow.
         RuntimeError: when cells failed; names their logs. The others are finished and stay.
     """
     root = Path(bundle).resolve()
@@ -62,6 +62,8 @@ def compare(
     numbers = dict.fromkeys((seeds,) if isinstance(seeds, int) else seeds)
     if len(names) < 2:
         raise ValueError(f"got the variants {', '.join(names)}, expected two or more to compare")
+    if jobs < 1:
+        raise ValueError(f"got jobs={jobs}, expected at least 1: the number of cells that run at once")
     if tracking and not optional_import("mlflow")[1]:
         raise ValueError("got --tracking, which needs MLflow: pip install 'xattnres-monai[tracking]'")
     train = ConfigParser(ConfigParser.load_config_file(root / "configs" / "train.json"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from glob import glob
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -52,13 +51,12 @@ def stem(path: str | Path) -> str:
     return Path(Path(path).name.removesuffix(".gz")).stem
 
 
-def find_images(*pattern: str) -> list[str]:
-    """Files that match the joined parts of a pattern, in order; a ``FileNotFoundError`` when there is none."""
-    joined = str(Path(*pattern))
-    images = sorted(glob(joined))  # noqa: PTH207  a pattern may have an absolute path
+def find_images(root: str | Path, *pattern: str) -> list[str]:
+    """Files in ``root`` that match the joined parts of a pattern, in order; a ``FileNotFoundError`` when none does."""
+    images = sorted(str(path) for path in Path(root).glob("/".join(pattern)))
     if not images:
         raise FileNotFoundError(
-            f"no file matches {joined}, expected images; give others as images, e.g. ['case.nii.gz']"
+            f"no file matches {Path(root, *pattern)}, expected images; give others as images, e.g. ['case.nii.gz']"
         )
     return images
 

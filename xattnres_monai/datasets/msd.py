@@ -8,13 +8,13 @@ TaskXX_Name/
 
 from __future__ import annotations
 
-import json
 import logging
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from monai.apps import DecathlonDataset, download_and_extract
+from monai.data import load_decathlon_datalist
 
 from xattnres_monai.datasets.folds import assign_folds
 from xattnres_monai.datasets.layout import Layout, check_pairs, stem
@@ -49,9 +49,8 @@ def datalist(dataset_dir: str | Path, folds: int = 5, seed: int = 0) -> list[dic
     if not description.is_file():
         raise LAYOUT.error(root, "it has no dataset.json")
     cases = []
-    for entry in json.loads(description.read_text())["training"]:
-        files = {key: str(root / entry[key]) for key in ("image", "label")}
-        cases.append({**files, "case_id": stem(entry["image"]), "patient_id": stem(entry["image"])})
+    for entry in load_decathlon_datalist(description, data_list_key="training"):
+        cases.append({**entry, "case_id": stem(entry["image"]), "patient_id": stem(entry["image"])})
     check_pairs(cases)
     return assign_folds(cases, folds, seed)
 
@@ -84,5 +83,9 @@ def download(dataset_dir: str | Path, task: str) -> Path:
                 f"{target} does not exist and {task} could not be downloaded from {url} ({error}); "
                 "download it by other means, unpack it and give its folder as dataset_dir"
             ) from error
-        (Path(folder) / task).rename(target)
+        try:
+            (Path(folder) / task).rename(target)
+        except OSError:  # another process that downloaded it at the same time was first
+            if not target.exists():
+                raise
     return target

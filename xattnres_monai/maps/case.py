@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
-from monai.transforms import Compose, Invertd, LoadImage
+from monai.transforms import Compose, Invertd
 from torch import Tensor, nn
 
+from xattnres_monai.errors import one_line
 from xattnres_monai.weights import read_checkpoint
 from xattnres_monai.workflows import workflow
 
@@ -19,24 +20,33 @@ __all__ = ["Case"]
 
 
 class Case:
-    """An image, prepared by a bundle's ``inference.json``, and the network that segments it.
+    """An image and its label, prepared by a bundle's ``inference.json``, and the network that segments it.
 
     Args:
         bundle: the bundle's folder.
         image: its file.
         overlays: names of config files of the bundle that come after ``inference.json``.
+        label: file of the image's label, where there is one.
         overrides: other keys of the config; ``checkpoint`` is the file of the weights.
+
+    Attributes:
+        label: class of every voxel ``(1, *S)`` on the grid of the image's file; ``None`` without a file.
 
     Raises:
         FileNotFoundError: when there is no image or no checkpoint.
         RuntimeError: when the checkpoint is of another network.
-        ValueError: when it holds anything but tensors.
+        ValueError: when it holds anything but tensors; when image or label cannot be used.
     """
 
-    def __init__(self, bundle: Path, image: Path, overlays: Sequence[str] = (), **overrides: Any) -> None:
-        if not image.is_file():
-            raise FileNotFoundError(f"got {image}, expected the file of an image")
-        flow = workflow(bundle, ["inference", *overlays], images=[str(image)], **overrides)
+    def __init__(
+        self, bundle: Path, image: Path, overlays: Sequence[str] = (), label: Path | None = None, **overrides: Any
+    ) -> None:
+        files = {"image": image} if label is None else {"image": image, "label": label}
+        for kind, file in files.items():
+            if not file.is_file():
+                raise FileNotFoundError(f"got {file}, expected the file of the {kind}")
+        given = {"images": [str(image)], "load_keys": [*files], **overrides}
+        flow = workflow(bundle, ["inference", *overlays], **given)
         flow.initialize()
         parser = flow.parser
         self.labels: dict[str, str] = parser["labels"]
@@ -50,7 +60,12 @@ class Case:
                 f"got no file {checkpoint}, expected a checkpoint; train, or give one with --checkpoint"
             )
         self.network.load_state_dict(read_checkpoint(checkpoint))
-        self.image: MetaTensor = self.preprocessing({"image": str(image)})["image"]
+        try:
+            prepared = self.preprocessing({kind: str(file) for kind, file in files.items()})
+        except RuntimeError as error:  # in which MONAI wraps what a check says
+            raise ValueError(one_line(error)) from error
+        self.image: MetaTensor = prepared["image"]
+        self.label: MetaTensor | None = prepared.get("label")
         self.device = parser.get_parsed_content("device")
 
     @torch.no_grad()
@@ -69,11 +84,3 @@ class Case:
         """Class of every voxel ``(1, *S)`` on the grid of the image's file."""
         probabilities = self.on_own_grid(torch.softmax(self.infer(self.network), dim=0))
         return probabilities.argmax(dim=0, keepdim=True)
-
-    def label(self, path: Path) -> MetaTensor:
-        """The label ``(1, *S)`` of the image, which has to be on its grid."""
-        label: MetaTensor = LoadImage(image_only=True, ensure_channel_first=True)(path)
-        expected = self.on_own_grid(self.image).shape
-        if label.shape != expected:
-            raise ValueError(f"got the label {path} of shape {tuple(label.shape[1:])}, expected {tuple(expected[1:])}")
-        return label

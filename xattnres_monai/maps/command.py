@@ -67,7 +67,7 @@ def maps(
         ValueError: for an unknown variant, stage or source, or a network that does not aggregate at any stage.
     """
     root = Path(bundle).resolve()
-    case = Case(root, Path(image), overlays(root, variant, network), **overrides)
+    case = Case(root, Path(image), overlays(root, variant, network), Path(label) if label else None, **overrides)
     stages = attending(case.network)
     if not stages:
         raise ValueError(
@@ -95,8 +95,7 @@ def maps(
     picture.savefig(folder / f"{stage}.png", dpi=110)
     texts = [f"{title}\n\n{_table(shares, {'entropy': entropy})}", CAVEAT]
     if ablate:
-        reference = case.label(Path(label)) if label else None
-        texts += _ablation(case, segmentation, reference, folder)
+        texts += _ablation(case, segmentation, folder)
     return "\n\n".join([*texts, f"written to {folder}"])
 
 
@@ -107,11 +106,12 @@ def _save_volumes(weights: Mapping[str, Tensor], stage: str, folder: Path) -> No
         save(volume, filename=str(folder / f"{stage}_{name}"))
 
 
-def _ablation(case: Case, segmentation: Tensor, label: Tensor | None, folder: Path) -> list[str]:
+def _ablation(case: Case, segmentation: Tensor, folder: Path) -> list[str]:
     """Tables of what changes without each source; also written."""
     agreement: Table = {}
     change: Table = {}
     pairs = [(stage, source) for stage in attending(case.network) for source in sources_of(case.network, stage)]
+    label = case.label
     before = float("nan") if label is None else _dice(segmentation, label, case.labels)
     for stage, source in tqdm(pairs, desc="ablation", unit="source", disable=None):
         with without_source(case.network, stage, source):
