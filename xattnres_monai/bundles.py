@@ -20,8 +20,10 @@ from monai.bundle import ConfigParser
 from monai.bundle.utils import merge_kv
 from tqdm import tqdm
 
+from xattnres_monai.files import replace_text
 from xattnres_monai.packing import pack
 from xattnres_monai.published import description
+from xattnres_monai.tables import columns
 from xattnres_monai.verify import verify
 
 __all__ = ["Bundles"]
@@ -49,10 +51,7 @@ class Bundles:
         files = self._files()
         stale = [path for path, text in files.items() if _text(path) != text]
         for path in stale:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            written = path.with_name(f".{path.name}")  # renamed when whole: an interrupted run leaves no half file
-            written.write_text(files[path])
-            written.replace(path)
+            replace_text(path, files[path])
         return "\n".join([*(f"rendered {path}" for path in stale), f"{len(files) - len(stale)} files were fresh"])
 
     def check(self) -> str:
@@ -72,11 +71,19 @@ class Bundles:
             metadata = json.loads((folder / "configs" / "metadata.json").read_text())
             network = json.loads((folder / "configs" / "train.json").read_text())["network_def"]["_target_"]
             weights = "models/model.pt" if (folder / "models" / "model.pt").exists() else "none"
-            dice = str(metadata["eval_metrics"].get("mean_dice", "not trained here"))
+            dice = metadata["eval_metrics"].get("mean_dice")
             modality = metadata["network_data_format"]["inputs"]["image"]["modality"]
-            rows.append((folder.name, metadata["name"], modality, network.rpartition(".")[2], weights, dice))
-        widths = [max(map(len, column)) for column in zip(*rows)]
-        return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
+            rows.append(
+                (
+                    folder.name,
+                    metadata["name"],
+                    modality,
+                    network.rpartition(".")[2],
+                    weights,
+                    f"{dice:.3f}" if dice else "–",
+                )
+            )
+        return columns(rows)
 
     def verify(self, *bundles: str, schema: str = "", trust: str | Sequence[str] = (), all: bool = False) -> str:
         """Check bundles as MONAI's model zoo does, and that they export; a ``ValueError`` when one fails.

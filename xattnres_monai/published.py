@@ -11,6 +11,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from xattnres_monai.checkpoints import save_whole
+from xattnres_monai.files import replace_text
 
 __all__ = ["PublishBest", "description", "weights"]
 
@@ -74,10 +75,8 @@ class PublishBest:
             self.best = metric
             save_whole(self.network.state_dict(), self.bundle_root / FILE)
             path = _metadata(self.bundle_root)
-            written = path.with_name(f".{path.name}")
             content = {**json.loads(path.read_text()), **description(self.bundle_root)}
-            written.write_text(json.dumps(content, indent=4) + "\n")
-            written.replace(path)
+            replace_text(path, json.dumps(content, indent=4) + "\n")
 
 
 def _digest(path: Path) -> str:

@@ -1,10 +1,16 @@
-"""Tables in Markdown that can also be read as plain text."""
+"""Tables as text."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["markdown"]
+__all__ = ["columns", "markdown"]
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as lines with columns of even width."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from xattnres_monai.benchmark.cases import CASES, FORMS, Case
 from xattnres_monai.benchmark.measure import measure
 from xattnres_monai.benchmark.traffic import Traffic, traffic
+from xattnres_monai.files import replace_text
 from xattnres_monai.tables import markdown
 
 __all__ = ["benchmark", "table"]
@@ -135,9 +136,7 @@ def _measured(cases: Sequence[Case], setting: Mapping[str, Any], output: Path) -
             results[str(case)] = measure(
                 case, **{key: setting[key] for key in ("repeats", "device", "dtype", "compiled", "options")}
             )
-            written = output.with_name(f".{output.name}")
-            written.write_text(json.dumps(stored, indent=2) + "\n")
-            written.replace(output)
+            replace_text(output, json.dumps(stored, indent=2) + "\n")
     return results
 
 

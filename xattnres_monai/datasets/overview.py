@@ -18,6 +18,8 @@ from tqdm import tqdm
 from xattnres_monai.datasets import acdc, amos, btcv, busi, msd
 from xattnres_monai.datasets.layout import read_grid
 from xattnres_monai.errors import one_line
+from xattnres_monai.files import replace_text
+from xattnres_monai.tables import columns
 
 __all__ = ["datalist"]
 
@@ -72,10 +74,8 @@ def datalist(dataset: str, root: str, output: str = "datalist.json", **options: 
     if faults:
         raise ValueError(f"{len(faults)} faults: {'; '.join(faults)}; repair the labels or take the cases out")
     _write(cases, Path(root), Path(output))
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
     patients = len({case["patient_id"] for case in cases})
-    return "\n".join([*lines, f"{len(cases)} cases of {patients} patients, written to {output}"])
+    return "\n".join([columns(rows), f"{len(cases)} cases of {patients} patients, written to {output}"])
 
 
 def _paths(label: str | list[str]) -> list[str]:
@@ -108,4 +108,4 @@ def _write(cases: list[dict[str, Any]], root: Path, output: Path) -> None:
         )
 
     training = [{**case, "image": relative(case["image"]), "label": relative(case["label"])} for case in cases]
-    output.write_text(json.dumps({"training": training}, indent=2) + "\n")
+    replace_text(output, json.dumps({"training": training}, indent=2) + "\n")
