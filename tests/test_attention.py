@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 from tests.reference import cross_stage_attention
 from xattnres_monai import (
@@ -138,6 +139,44 @@ def test_blocks_are_for_eager_mode_in_full_precision_on_a_cpu():
         assert not runs_blockwise(current)
 
 
+def test_a_projection_that_is_no_longer_plain_is_called():
+    """By blocks, which take its weight, a pruned one would be trained on the same graph twice."""
+    module, outputs = _build(*CASES["two sources"], {})
+    called = []
+    module.aligners[0].register_forward_hook(lambda *_: called.append(1))
+    expected = _attend(module, outputs)
+    assert called == [1]
+    prune.l1_unstructured(module.aligners[0].projection, "weight", amount=0.5)
+    for _ in range(2):
+        result = _attend(module, outputs)
+        result.sum().backward()
+    assert not torch.allclose(result, expected)
+
+
+def test_a_batch_of_none():
+    module, outputs = _build(*CASES["encoder"], {}, batch=0)
+    assert _attend(module, outputs).shape == (0, 7, 4, 3)
+
+
+def test_the_result_is_of_the_type_of_the_current_feature():
+    module, outputs = _build(*CASES["encoder"], {})
+    for dtype in (torch.float32, torch.bfloat16):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert _attend(module, [*outputs[:-1], outputs[-1].to(dtype)]).dtype == dtype
+
+
+def test_stages_that_do_not_fit_are_refused_in_one_line():
+    module, outputs = _build(*CASES["encoder"], {})
+    with pytest.raises(ValueError, match=r"^got sources of \[3, 6\] channels, expected \[3, 5\]; mend the widths"):
+        _attend(module, [outputs[0], torch.rand(2, 6, 8, 6), outputs[2]])
+    with pytest.raises(ValueError, match=r"^got 1 sources, expected 2, one for each width"):
+        CrossStageAttention(2, 8, [4, 4], sources=[0])
+    with pytest.raises(ValueError, match=r"^got the stages a, b, a, expected names that differ"):
+        cross_stage_attentions(2, [Stage(name, 4, "encoder") for name in "aba"])
+    with pytest.raises(ValueError, match=r"^got the part decode of a stage, expected encoder or decoder"):
+        cross_stage_attentions(2, [Stage("a", 4, "decode")])
+
+
 def test_a_history_without_the_current_feature_is_refused():
     module = CrossStageAttention(2, 8, [4, 8])
     with pytest.raises(ValueError, match=r"history of 0 stage outputs, expected at least 3.*append"):
@@ -184,8 +223,12 @@ def test_maps_of_a_network_of_ones_own():
                 history.append(x)
             return self.stages[2](self.last(x, history))
 
-    maps = attention_maps(Network(), torch.rand(1, 1, 16, 16))
+    network, image = Network(), torch.rand(1, 1, 16, 16)
+    maps = attention_maps(network, image)
     assert {name: tuple(weights.shape) for name, weights in maps.items()} == {"last": (1, 2, 4, 4)}
+    network.compile(backend="eager")
+    network(image)
+    assert torch.equal(attention_maps(network, image)["last"], maps["last"])
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from tests.bundle_runs import ZOO, overrides, state, train
 from xattnres_monai import workflows
 
 NAME = "msd_hippocampus_mri_segmentation"
+LINEAR = {"_target_": "torch.optim.lr_scheduler.LinearLR", "optimizer": "@optimizer"}
+SGD = {"_target_": "torch.optim.SGD", "params": "$@network.parameters()", "lr": 0.02}
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +45,26 @@ def test_training_resumes_where_it_was_and_can_be_prolonged(decathlon, tmp_path,
     assert not torch.allclose(state(tmp_path)["network"][name], before)
 
 
-def test_the_learning_rate_is_that_of_a_run_that_was_never_broken_off(decathlon, tmp_path):
+@pytest.mark.parametrize(
+    "schedule, rate",
+    [
+        ({"lr_scheduler#total_iters": 4}, 0.02 * (1 / 4) ** 0.9),
+        ({"lr_scheduler": {**LINEAR, "start_factor": 0.1, "total_iters": 5}}, 0.02 * (0.1 + 0.9 * 3 / 5)),
+    ],
+)
+def test_the_learning_rate_is_that_of_a_run_that_was_never_broken_off(decathlon, tmp_path, schedule, rate):
     for output, epochs in (("broken", (1, 3)), ("whole", (3,))):
         for stop in epochs:
-            flow = train(NAME, decathlon, tmp_path / output, epochs=stop, **{"lr_scheduler#total_iters": 4})
+            train(NAME, decathlon, tmp_path / output, epochs=stop, **schedule)
     rates = [state(tmp_path / output)["optimizer"]["param_groups"][0]["lr"] for output in ("broken", "whole")]
-    assert rates[0] == rates[1] == pytest.approx(0.02 * (1 / 4) ** 0.9)
-    assert flow.parser.get_parsed_content("lr_scheduler").get_last_lr() == [rates[0]]
+    assert rates[0] == rates[1] == pytest.approx(rate)
+
+
+def test_a_run_goes_on_with_the_settings_of_its_optimizer(decathlon, tmp_path):
+    train(NAME, decathlon, tmp_path, epochs=1)
+    train(NAME, decathlon, tmp_path, epochs=2, **{"optimizer#weight_decay": 0.5})
+    (group,) = state(tmp_path)["optimizer"]["param_groups"]
+    assert group["weight_decay"] == 0.5 and state(tmp_path)["optimizer"]["state"][0]["step"] == 4
 
 
 def test_the_best_network_survives_a_resumed_run_that_only_gets_worse(decathlon, tmp_path):
@@ -72,6 +87,7 @@ def test_a_finished_training_is_not_trained_again(output, decathlon):
     [
         ({}, "the checkpoint is after 4 epochs, more than max_epochs=1"),
         ({"xattnres": {"stages": "none"}}, "the checkpoint is of another network"),
+        ({"optimizer": SGD}, "the checkpoint is of another kind of optimizer"),
         ({"fold": 1}, "the checkpoint is of a run with fold 0, this one has 1"),
         ({"seed": 7}, "the checkpoint is of a run with seed 0, this one has 7"),
         ({"batch_size": 8}, "a run with steps an epoch 2, this one has 1"),
@@ -91,6 +107,15 @@ def test_a_checkpoint_of_another_run_is_kept_and_the_run_starts_anew(
     assert sorted(path.read_bytes() for path in aside) == kept
     steps = flow.parser.get_parsed_content("train#trainer").state.epoch_length
     assert state(tmp_path)["trainer"]["iteration"] == steps
+
+
+@pytest.mark.parametrize("content", [{}, [], {"network": {}, "optimizer": {}, "trainer": {}}])
+def test_a_file_that_is_no_checkpoint_of_a_run_is_kept(decathlon, tmp_path, capsys, content):
+    (tmp_path / "checkpoints").mkdir()
+    torch.save(content, tmp_path / "checkpoints" / "last.pt")
+    train(NAME, decathlon, tmp_path, epochs=1)
+    assert "the checkpoint is none that a run can go on from; " in capsys.readouterr().out
+    assert state(tmp_path)["trainer"]["iteration"] == 2
 
 
 def test_a_run_that_publishes_replaces_the_weights_of_the_bundle_and_resumes_nothing(decathlon, tmp_path):

@@ -19,6 +19,8 @@ from xattnres_monai.options import XAttnResOptions
 
 __all__ = ["CrossStageAttention"]
 
+PLAIN = (nn.ModuleList, StageAligner, nn.Conv2d, nn.Conv3d)
+
 
 class StaticQuery(nn.Module):
     """One learned query for all positions, ``(1, C, 1, …)``, zero at first: a new network weighs sources equally."""
@@ -57,6 +59,9 @@ class CrossStageAttention(nn.Module):
         options: ``query``, ``fusion`` and ``recompute`` are used here.
         sources: places of the sources in the history; by default all that are before the current feature's.
 
+    Raises:
+        ValueError: when ``sources`` are not as many as ``source_channels``.
+
     Example::
 
         attention = CrossStageAttention(spatial_dims=2, channels=32, source_channels=[16])
@@ -77,7 +82,10 @@ class CrossStageAttention(nn.Module):
         super().__init__()
         options = XAttnResOptions.of(options)
         self.recompute = options.recompute
-        self.sources = list(range(len(source_channels)) if sources is None else sources)
+        self.widths = list(source_channels)
+        self.sources = list(range(len(self.widths)) if sources is None else sources)
+        if len(self.sources) != len(self.widths):
+            raise ValueError(f"got {len(self.sources)} sources, expected {len(self.widths)}, one for each width")
         self.expected = max(self.sources, default=-1) + 2  # entries of the history: the sources and the current feature
         self.aligners = nn.ModuleList(StageAligner(spatial_dims, width, channels) for width in source_channels)
         self.query = (StaticQuery if options.query == "static" else SpatialQuery)(spatial_dims, channels)
@@ -95,11 +103,12 @@ class CrossStageAttention(nn.Module):
             Tensor of the shape of ``current``.
 
         Raises:
-            ValueError: when the history is shorter than the sources that this stage was built for.
+            ValueError: when the history is shorter than the sources that this stage was built for, or theirs are other
+                widths.
         """
         sources = self._sources(current, history)
         if not torch.jit.is_scripting():
-            if runs_blockwise(current):
+            if runs_blockwise(current) and self._is_plain():
                 return self._fuse(current, self._blockwise(current, sources))
             if self.recompute and torch.is_grad_enabled():
                 return checkpoint(self._attend, current, sources, use_reentrant=False)
@@ -128,7 +137,11 @@ class CrossStageAttention(nn.Module):
                 f"got a history of {len(history)} stage outputs, expected at least {self.expected}: the sources and "
                 "the current feature; append every stage output to it"
             )
-        return [history.pooled(index, list(current.shape[2:])) for index in self.sources]
+        sources = [history.pooled(index, list(current.shape[2:])) for index in self.sources]
+        widths = [source.shape[1] for source in sources]
+        if widths != self.widths:
+            raise ValueError(f"got sources of {widths} channels, expected {self.widths}; mend the widths of the stages")
+        return sources
 
     def _align(self, current: Tensor, sources: list[Tensor]) -> list[Tensor]:
         values: list[Tensor] = []
@@ -140,6 +153,14 @@ class CrossStageAttention(nn.Module):
     def _attend(self, current: Tensor, sources: list[Tensor]) -> Tensor:
         values = self._align(current, sources)
         return self._fuse(current, depth_attention(values, self.query(current), self.key_scale))
+
+    @torch.jit.unused
+    def _is_plain(self) -> bool:
+        """Whether the aligners are as they were made: pruning, adapters and hooks need their modules to be called."""
+        return all(
+            type(module) in PLAIN and not module._forward_hooks and not module._forward_pre_hooks
+            for module in self.aligners.modules()
+        )
 
     @torch.jit.unused
     def _blockwise(self, current: Tensor, sources: list[Tensor]) -> Tensor:

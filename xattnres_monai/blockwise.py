@@ -67,7 +67,8 @@ class _DepthAttention(torch.autograd.Function):
         count = len(rest) // 2
         values, queries = current.flatten(3), query.flatten(3)
         sources = prepared(rest[:count], rest[count:], list(current.shape[2:]), differentiate=False)
-        result = torch.empty_like(values)
+        attended = torch.empty_like(current)
+        results = attended.flatten(3)
         logits, inverse_rms = [], []
         for start, stop, (product, *buffers) in _blocks(values, count + 1):
             blocks = [source.block(start, stop, buffers[k]) for k, source in enumerate(sources)]
@@ -77,14 +78,13 @@ class _DepthAttention(torch.autograd.Function):
             r = torch.stack(mean_squares, dim=1).add_(eps).rsqrt_()
             logit = torch.stack([_dot(part, block, product) for block in blocks], dim=1).mul_(r)
             weights = torch.softmax(logit, dim=1)
-            attended = result[:, :, start:stop]
-            torch.mul(blocks[0], weights[:, :1], out=attended)
+            result = results[:, :, start:stop]
+            torch.mul(blocks[0], weights[:, :1], out=result)
             for k in range(1, count + 1):
-                attended.addcmul_(blocks[k], weights[:, k : k + 1])
+                result.addcmul_(blocks[k], weights[:, k : k + 1])
             if keep:
                 logits.append(logit)
                 inverse_rms.append(r)
-        attended = result.view_as(current)
         ctx.count = count
         ctx.save_for_backward(current, query, attended, *rest, *logits, *inverse_rms)
         return attended
@@ -136,7 +136,7 @@ def _blocks(values: Tensor, buffers: int) -> Iterator[tuple[int, int, list[Tenso
     """Ranges of slabs of ``values`` ``(B, C, D, R)``, each with buffers of their shape that all ranges share."""
     batch, channels, slabs, rest = values.shape
     slab = batch * channels * rest
-    length = min(slabs, max(1, BLOCK // slab))
+    length = min(slabs, max(1, BLOCK // max(1, slab)))
     memory = _workspace.take(buffers * length * slab, values.dtype).view(buffers, -1)
     for start in range(0, slabs, length):
         stop = min(start + length, slabs)

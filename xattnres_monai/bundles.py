@@ -80,7 +80,7 @@ class Bundles:
                     modality,
                     network.rpartition(".")[2],
                     weights,
-                    f"{dice:.3f}" if dice else "–",
+                    f"{dice:.3f}" if dice else "not trained here",
                 )
             )
         return columns(rows)

@@ -20,6 +20,7 @@ from xattnres_monai.weights import read_checkpoint
 __all__ = ["ResumableCheckpoint", "save_whole"]
 
 LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "model.pt"
+NUMBERS = ("run", "lr_steps", "best_metric", "best_metric_epoch")  # of a checkpoint, beside the states
 logger = logging.getLogger(__name__)
 
 
@@ -29,11 +30,11 @@ class ResumableCheckpoint:
     After every epoch, and when the trainer is told to terminate, ``last.pt`` gets the state of network, optimizer,
     scaler, trainer and the best metric so far, and the one before it is ``previous.pt``; what is random depends on
     epoch and step (:mod:`.seeding`), and the learning rate on the number of steps that its schedule has made. So a run
-    can go on with another learning rate, and with more epochs than it was to have. When a run starts and finds these
-    files, it goes on from there (once: a trainer that is run again, as in federated learning, starts from the weights
-    that it has then). A file that cannot be read, or that is of another network, seed, fold or number of steps an
-    epoch, or after more epochs than the run is to have, is kept under its date, with a warning; where there is no
-    other, the run starts anew.
+    can go on with another learning rate (or weight decay), and with more epochs than it was to have. When a run starts
+    and finds these files, it goes on from there (once: a trainer that is run again, as in federated learning, starts
+    from the weights that it has then). A file that cannot be read, or that is of another network, kind of optimizer,
+    seed, fold or number of steps an epoch, or after more epochs than the run is to have, is kept under its date, with a
+    warning; where there is no other, the run starts anew.
 
     When a validation is the best so far (by the evaluator's key metric), ``model.pt`` gets the network's state dict
     alone: the form that MONAI Label, ``ckpt_export`` of ``monai.bundle`` and ``CheckpointLoader`` read. Files are
@@ -92,12 +93,12 @@ class ResumableCheckpoint:
             self._set_aside(reason, LAST, PREVIOUS, BEST)
             return
         max_epochs = trainer.state.max_epochs
-        rates = [group["initial_lr"] for group in self.optimizer.param_groups]
+        settings = [_settings(group) for group in self.optimizer.param_groups]
         for name, member in self._members(trainer).items():
             if name in checkpoint:  # no scaler in one of a run in float32
                 member.load_state_dict(checkpoint[name])
         trainer.state.max_epochs = max_epochs
-        self._schedule(rates, checkpoint["lr_steps"])
+        self._set(settings, checkpoint["lr_steps"])
         self.evaluator.state.best_metric = checkpoint["best_metric"]
         self.evaluator.state.best_metric_epoch = checkpoint["best_metric_epoch"]
         steps = trainer.state.iteration % trainer.state.epoch_length
@@ -117,10 +118,10 @@ class ResumableCheckpoint:
                 self._set_aside(str(error), name)
         return None
 
-    def _schedule(self, rates: Sequence[float], steps: int) -> None:
-        """Set the learning rates to those that this run's schedule has after ``steps``, from ``rates`` at its start."""
-        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-            group["lr"] = group["initial_lr"] = rate
+    def _set(self, settings: Sequence[dict[str, Any]], steps: int) -> None:
+        """Give the optimizer this run's settings, and the learning rates that its schedule has after ``steps``."""
+        for group, setting in zip(self.optimizer.param_groups, settings, strict=True):
+            group.update(setting)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step\\(\\)` before")
             for _ in range(steps):
@@ -129,14 +130,17 @@ class ResumableCheckpoint:
     def _identity(self, trainer: Engine) -> dict[str, Any]:
         return {**self.run, "steps an epoch": trainer.state.epoch_length}
 
-    def _other_run(self, checkpoint: dict[str, Any], trainer: Engine) -> str:
+    def _other_run(self, checkpoint: Any, trainer: Engine) -> str:
         """Why the checkpoint is none to go on from; empty if it is one."""
-        shapes = [
-            {name: tensor.shape for name, tensor in state.items()}
-            for state in (checkpoint["network"], self.network.state_dict())
-        ]
-        if shapes[0] != shapes[1]:
+        if not isinstance(checkpoint, dict) or not {"network", "optimizer", "trainer", *NUMBERS} <= checkpoint.keys():
+            return "the checkpoint is none that a run can go on from"
+        if _shapes(checkpoint["network"]) != _shapes(self.network.state_dict()):
             return "the checkpoint is of another network"
+        groups = checkpoint["optimizer"]["param_groups"], self.optimizer.state_dict()["param_groups"]
+        if [(group["params"], _settings(group).keys()) for group in groups[0]] != [
+            (group["params"], _settings(group).keys()) for group in groups[1]
+        ]:
+            return "the checkpoint is of another kind of optimizer"
         for name, value in self._identity(trainer).items():
             if checkpoint["run"].get(name) != value:
                 return f"the checkpoint is of a run with {name} {checkpoint['run'].get(name)}, this one has {value}"
@@ -170,6 +174,14 @@ class ResumableCheckpoint:
     def _save_best(self, evaluator: Engine) -> None:
         if evaluator.state.best_metric_epoch == evaluator.state.epoch and distributed.get_rank() == 0:
             save_whole(self.network.state_dict(), self.directory / BEST)
+
+
+def _settings(group: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in group.items() if name != "params"}
+
+
+def _shapes(state: dict[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in state.items()}
 
 
 def save_whole(state: dict[str, Any], path: Path, previous: Path | None = None) -> None:

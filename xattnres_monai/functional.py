@@ -53,20 +53,21 @@ def depth_attention(values: list[Tensor], query: Tensor, key_scale: Tensor, eps:
         eps: added to the mean square, so that a source that is zero at a position gets logit 0 there.
 
     Returns:
-        Tensor ``(B, C, *S)`` of the dtype of the values.
+        Tensor ``(B, C, *S)`` of the dtype of the last value, the current feature.
 
     Source: arXiv 2604.03297, cross-stage form of Attention Residuals (arXiv 2603.15031).
     """
     weights = depth_weights(values, query, key_scale, eps)
-    if values[0].dtype != torch.float16:
+    dtype = values[-1].dtype
+    if dtype != torch.float16:
         # float16 has not the range: its roundings of weights can sum to more than 1, and their gradients are sums over
         # channels
-        weights = weights.to(values[0].dtype)
+        weights = weights.to(dtype)
     shares = weights.split(1, dim=1)
     attended = values[0] * shares[0]
     for value, weight in zip(values[1:], shares[1:]):
         attended = torch.addcmul(attended, value, weight)
-    return attended.to(values[0].dtype)
+    return attended.to(dtype)
 
 
 def _at_least_float32(tensor: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ __all__ = ["SeedHandler", "SeededCacheDataset"]
 
 
 def _mixed(*numbers: int) -> int:
-    """One seed of 32 bits from several numbers, without the overlaps of their sums."""
+    """One seed of 32 bits from several numbers, without the overlaps of their sums; zeros at the end do not count."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
@@ -71,4 +71,5 @@ class SeedHandler:
         trainer.state.dataloader = islice(self.loader, steps, None) if steps else self.loader
 
     def _seed_step(self, trainer: Engine) -> None:
-        torch.manual_seed(_mixed(self.loader.dataset.seed, trainer.state.iteration, distributed.get_rank()))
+        # a fourth number: three are the seed of a case
+        torch.manual_seed(_mixed(self.loader.dataset.seed, trainer.state.iteration, distributed.get_rank(), 1))

@@ -55,9 +55,16 @@ def cross_stage_attentions(
         options: see :class:`XAttnResOptions`.
 
     Raises:
-        ValueError: for ``sources="fine"`` when a stage tells no scale.
+        ValueError: when two stages have one name, for an unknown part, and for ``sources="fine"`` when a stage tells no
+            scale.
     """
     options = XAttnResOptions.of(options)
+    names = [stage.name for stage in stages]
+    if len(set(names)) < len(names):
+        raise ValueError(f"got the stages {', '.join(names)}, expected names that differ; rename those that do not")
+    parts = {stage.part for stage in stages} - {"encoder", "decoder"}
+    if parts:
+        raise ValueError(f"got the part {', '.join(parts)} of a stage, expected encoder or decoder")
     unknown = [stage.name for stage in stages if stage.scale is None]
     if options.sources == "fine" and unknown:
         raise ValueError(f"got no scale of the stages {', '.join(unknown)}, which sources='fine' needs")
@@ -99,7 +106,8 @@ def attention_maps(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
 
             hooks.append(module.register_forward_hook(record))
     try:
-        network(x)
+        with torch.compiler.set_stance("force_eager"):  # compiled code would not see the hooks
+            network(x)
     finally:
         for hook in hooks:
             hook.remove()

@@ -22,7 +22,7 @@ def to_grey(picture: Image) -> Image:
 def plain_batch(*args: Any, **kwargs: Any) -> Any:
     """Image and label of a batch as tensors without metadata, for the ``prepare_batch`` of a ``SupervisedTrainer``.
 
-    With metadata MONAI (1.6.1) cannot train a compiled network, and keeps a record of every operator of any other.
+    With metadata MONAI (1.6.1) cannot train a compiled network.
     Arguments are those of ``default_prepare_batch``.
     """
     return convert_to_tensor(default_prepare_batch(*args, **kwargs), track_meta=False)

@@ -73,6 +73,16 @@ def test_without_a_source_the_weights_of_the_others_are_renormalised(options):
     torch.testing.assert_close(attention(current, history), seen["plain"])
 
 
+def test_a_source_is_left_out_of_a_compiled_network_too():
+    network, image = unet(2), torch.rand(1, 1, 32, 32)
+    with without_source(network, "decoder0", "encoder0"):
+        expected = network(image)
+    network.compile(backend="eager")
+    assert not torch.allclose(network(image), expected)
+    with without_source(network, "decoder0", "encoder0"):
+        torch.testing.assert_close(network(image), expected)
+
+
 def test_stages_and_sources_have_the_names_of_the_network():
     network = unet(2, stages="decoder")
     assert attending(network) == ["decoder1", "decoder0"]
