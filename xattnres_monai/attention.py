@@ -19,6 +19,7 @@ from xattnres_monai.options import XAttnResOptions
 
 __all__ = ["CrossStageAttention"]
 
+# what aligners consist of as they are made
 PLAIN = (nn.ModuleList, StageAligner, nn.Conv2d, nn.Conv3d)
 
 

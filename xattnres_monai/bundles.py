@@ -71,18 +71,10 @@ class Bundles:
             metadata = json.loads((folder / "configs" / "metadata.json").read_text())
             network = json.loads((folder / "configs" / "train.json").read_text())["network_def"]["_target_"]
             weights = "models/model.pt" if (folder / "models" / "model.pt").exists() else "none"
-            dice = metadata["eval_metrics"].get("mean_dice")
+            measured = metadata["eval_metrics"].get("mean_dice")
+            dice = "not trained here" if measured is None else f"{measured:.3f}"
             modality = metadata["network_data_format"]["inputs"]["image"]["modality"]
-            rows.append(
-                (
-                    folder.name,
-                    metadata["name"],
-                    modality,
-                    network.rpartition(".")[2],
-                    weights,
-                    f"{dice:.3f}" if dice else "not trained here",
-                )
-            )
+            rows.append((folder.name, metadata["name"], modality, network.rpartition(".")[2], weights, dice))
         return columns(rows)
 
     def verify(self, *bundles: str, schema: str = "", trust: str | Sequence[str] = (), all: bool = False) -> str:

@@ -136,10 +136,7 @@ class ResumableCheckpoint:
             return "the checkpoint is none that a run can go on from"
         if _shapes(checkpoint["network"]) != _shapes(self.network.state_dict()):
             return "the checkpoint is of another network"
-        groups = checkpoint["optimizer"]["param_groups"], self.optimizer.state_dict()["param_groups"]
-        if [(group["params"], _settings(group).keys()) for group in groups[0]] != [
-            (group["params"], _settings(group).keys()) for group in groups[1]
-        ]:
+        if _form(checkpoint["optimizer"]) != _form(self.optimizer.state_dict()):
             return "the checkpoint is of another kind of optimizer"
         for name, value in self._identity(trainer).items():
             if checkpoint["run"].get(name) != value:
@@ -178,6 +175,11 @@ class ResumableCheckpoint:
 
 def _settings(group: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in group.items() if name != "params"}
+
+
+def _form(optimizer: dict[str, Any]) -> list[tuple[list[int], set[str]]]:
+    """Which parameters each group of an optimizer's state has, and which settings."""
+    return [(group["params"], set(_settings(group))) for group in optimizer["param_groups"]]
 
 
 def _shapes(state: dict[str, torch.Tensor]) -> dict[str, torch.Size]:

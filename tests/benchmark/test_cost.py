@@ -11,7 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from xattnres_monai import attention, blockwise, history
 from xattnres_monai.attention import CrossStageAttention
-from xattnres_monai.benchmark.cases import CASES, Case
+from xattnres_monai.benchmark.cases import CASES, FORMS, Case
+from xattnres_monai.benchmark.traffic import traffic
 
 SMALL = Case("unet", 3, 48, 1, 8, levels=4)
 INTERPOLATION = {"aten.upsample_trilinear3d.default", "aten.upsample_trilinear3d.vec"}
@@ -31,18 +32,20 @@ class Recorder(TorchDispatchMode):
         return result
 
 
-@pytest.mark.parametrize(
-    "case, flops, parameters",
-    [
-        ("swin_unetr_f48", 1.03, 1.05),
-        ("swin_unetr_f24", 1.03, 1.05),
-        ("unetr_f16", 1.03, 1.05),
-        ("unet_3d", 1.03, 1.05),
-        ("unet_2d_wide", 1.10, 1.10),
-        ("unet_2d", 1.10, 1.10),
-    ],
-)
-def test_operations_and_parameters(case, flops, parameters):
+# at most, as ratios to plain MONAI: FLOPs of an inference, parameters, memory traffic of an inference and of a
+# training step
+MOST = {
+    "swin_unetr_f48": (1.03, 1.05, 1.16, 1.22),
+    "swin_unetr_f24": (1.03, 1.05, 1.10, 1.15),
+    "unetr_f16": (1.03, 1.05, 1.41, 1.41),
+    "unet_3d": (1.03, 1.05, 2.05, 2.6),
+    "unet_2d_wide": (1.10, 1.10, 3.0, 4.0),
+    "unet_2d": (1.10, 1.10, 2.7, 3.6),
+}
+
+
+@pytest.mark.parametrize("case", MOST)
+def test_operations_and_parameters(case):
     """At the sizes of the benchmark, without computing: on the meta device."""
     counts = []
     for form in ("plain", "xattnres"):
@@ -51,8 +54,17 @@ def test_operations_and_parameters(case, flops, parameters):
             network(CASES[case].image("meta"))
         counts.append((counter.get_total_flops(), sum(parameter.numel() for parameter in network.parameters())))
     (plain_flops, plain_parameters), (our_flops, our_parameters) = counts
-    assert 1 < our_flops / plain_flops <= flops
-    assert 1 < our_parameters / plain_parameters <= parameters
+    assert 1 < our_flops / plain_flops <= MOST[case][0]
+    assert 1 < our_parameters / plain_parameters <= MOST[case][1]
+
+
+@pytest.mark.parametrize("case", MOST)
+def test_memory_traffic_on_a_gpu(case):
+    """Less than that of the straightforward form, too."""
+    counts = traffic(CASES[case])
+    for mode, most in zip(("inference", "training"), MOST[case][2:]):
+        plain, ours, straightforward = (counts[form][mode].bytes for form in FORMS)
+        assert 1 < ours / plain <= most and ours < straightforward
 
 
 @pytest.fixture(params=[True, False], ids=["blocks", "functional"])

@@ -46,8 +46,7 @@ def benchmark(
     Args:
         cases: of swin_unetr_f48, swin_unetr_f24, unetr_f16, unet_3d, unet_2d_wide and unet_2d; by default all.
         repeats: number of turns, after one that is not counted.
-        device: ``cpu`` or ``cuda``; ``meta`` counts what the networks ask of a GPU instead (``traffic.py``): takes no
-            GPU, and of the other arguments the cases and options alone.
+        device: ``cpu`` or ``cuda``; ``meta`` counts, without one, what the networks ask of a GPU (``traffic.py``).
         dtype: of autocast: ``float32`` (none), ``bfloat16`` or ``float16``.
         compiled: compile the networks with ``torch.compile``; without the straightforward form.
         output: file for the figures, written after every case; cases that it holds already are not measured again.
@@ -58,13 +57,18 @@ def benchmark(
         The table.
 
     Raises:
-        ValueError: for an unknown case, or for a file with figures of another machine or setting.
+        ValueError: for an unknown case, for ``meta`` with ``plot`` or ``compiled``, or for a file with figures of
+            another machine or setting.
     """
     names = (cases,) if isinstance(cases, str) else tuple(cases)
     unknown = [name for name in names if name not in CASES]
     if unknown:
         raise ValueError(f"got the cases {', '.join(unknown)}, expected some of {', '.join(CASES)}")
     if device == "meta":
+        if plot or compiled:
+            raise ValueError(
+                "got device=meta with plot or compiled, expected neither: operators are counted, not timed"
+            )
         return traffic_table({str(CASES[name]): traffic(CASES[name], options) for name in names})
     setting = {
         "machine": machine(device),
@@ -109,15 +113,10 @@ def traffic_table(results: Mapping[str, Mapping[str, Mapping[str, Traffic]]]) ->
     rows = [["", "form", *(f"{mode}: {count}" for mode in modes for count in ("operators", "traffic"))]]
     for name, forms in results.items():
         for form, counts in forms.items():
-            cells = [
-                text
-                for mode in modes
-                for text in (
-                    str(counts[mode].operators),
-                    f"{counts[mode].bytes / forms['plain'][mode].bytes:.2f}",
-                )
-            ]
-            rows.append([name, form, *cells])
+            row = [name, form]
+            for mode in modes:
+                row += [str(counts[mode].operators), f"{counts[mode].bytes / forms['plain'][mode].bytes:.2f}"]
+            rows.append(row)
     return markdown(rows)
 
 

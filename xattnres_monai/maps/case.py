@@ -33,7 +33,7 @@ class Case:
         label: class of every voxel ``(1, *S)`` on the grid of the image's file; ``None`` without a file.
 
     Raises:
-        FileNotFoundError: when there is no image or no checkpoint.
+        FileNotFoundError: when there is no image, label or checkpoint.
         RuntimeError: when the checkpoint is of another network.
         ValueError: when it holds anything but tensors; when image or label cannot be used.
     """
