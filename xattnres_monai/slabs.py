@@ -51,10 +51,11 @@ class CoarseSource:
         self.factor = size[0] // source.shape[2] if whole else 1
         with torch.set_grad_enabled(differentiate):
             projected = (self.leaves[1].flatten(1) @ self.leaves[0].flatten(2)).unflatten(2, source.shape[2:])
-            feature = interpolate(projected, [source.shape[2] if whole else size[0], *size[1:]])
-            values = feature.flatten(3)  # (B, C, slabs, R)
+            if not whole:
+                projected = interpolate(projected, [size[0], *source.shape[3:]])
             # one slab more at either end, for those of the finer grid that lie outside the outermost of the coarser
-            self.padded = torch.cat([values[:, :, :1], values, values[:, :, -1:]], dim=2)
+            padded = torch.cat([projected[:, :, :1], projected, projected[:, :, -1:]], dim=2)
+            self.padded = interpolate(padded, [padded.shape[2], *size[1:]]).flatten(3)  # (B, C, slabs, R)
         self.values = self.padded.detach()
         if differentiate:
             self.gradient = torch.zeros_like(self.values)
