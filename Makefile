@@ -79,4 +79,4 @@ $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
 	touch $@
 
 clean:  ## results of runs; the environment stays
-	rm -rf bundles/*/output .pytest_cache .mypy_cache .ruff_cache .coverage
+	rm -rf bundles/*/output mlruns .pytest_cache .mypy_cache .ruff_cache .coverage

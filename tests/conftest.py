@@ -31,6 +31,12 @@ def _register_and_keep(operator: object, name: str) -> None:
 torch.jit._builtins._register_builtin = _register_and_keep
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """What a test draws does not depend on those before it, so that a failure can be repeated."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def decathlon(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A task folder in the decathlon's layout: ten labelled cases and one without label."""

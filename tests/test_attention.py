@@ -143,14 +143,38 @@ def test_a_projection_that_is_no_longer_plain_is_called():
     """By blocks, which take its weight, a pruned one would be trained on the same graph twice."""
     module, outputs = _build(*CASES["two sources"], {})
     called = []
-    module.aligners[0].register_forward_hook(lambda *_: called.append(1))
+    hook = module.aligners[0].register_forward_hook(lambda *_: called.append(1))
     expected = _attend(module, outputs)
     assert called == [1]
+    hook.remove()
     prune.l1_unstructured(module.aligners[0].projection, "weight", amount=0.5)
     for _ in range(2):
         result = _attend(module, outputs)
         result.sum().backward()
     assert not torch.allclose(result, expected)
+
+
+class Adapter(nn.Conv2d):
+    def forward(self, x):
+        return super().forward(x) + 1
+
+
+def _watched(projection):
+    projection.register_full_backward_hook(lambda module, inputs, outputs: (inputs[0] * 0,))
+    return projection
+
+
+@pytest.mark.parametrize(
+    "replaced",
+    [lambda projection: Adapter(4, 6, 1), lambda projection: nn.Conv2d(4, 6, 1), _watched],
+    ids=["adapter", "bias", "backward hook"],
+)
+def test_a_projection_that_was_replaced_is_called(monkeypatch, replaced):
+    module, outputs = _build(*CASES["two sources"], {})
+    module.aligners[0].projection = replaced(module.aligners[0].projection)
+    called = _results(_attend, module, outputs)
+    monkeypatch.setattr(attention, "runs_blockwise", lambda current: False)
+    assert all(torch.equal(*pair) for pair in zip(called, _results(_attend, module, outputs), strict=True))
 
 
 def test_a_batch_of_none():
@@ -252,3 +276,9 @@ def test_options_from_nothing_a_mapping_or_options():
     assert XAttnResOptions.of(None) == XAttnResOptions()
     assert XAttnResOptions.of({"query": "spatial"}) == XAttnResOptions(query="spatial")
     assert XAttnResOptions.of(XAttnResOptions(stages="none")).stages == "none"
+
+
+def test_maps_leave_a_network_in_training_as_it_was():
+    network, image = nn.Sequential(nn.BatchNorm2d(1), nn.Dropout(0.5)), torch.rand(2, 1, 4, 4)
+    attention_maps(network, image)
+    assert network.training and network[1].training and network[0].num_batches_tracked == 0

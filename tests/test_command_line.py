@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -85,10 +86,14 @@ def running(given: dict[str, Any], folder: Path, **pipes: int) -> Iterator[subpr
     """A distributed training without end, from its first checkpoint on."""
     arguments = [str(part) for option in given.items() for part in option]
     with subprocess.Popen([*TORCHRUN, "run", *arguments], cwd=folder, text=True, **pipes) as job:
-        while not (folder / "output" / "checkpoints" / "last.pt").exists():
-            assert job.poll() is None
-            time.sleep(0.2)
-        yield job
+        try:
+            end = time.monotonic() + 120
+            while not (folder / "output" / "checkpoints" / "last.pt").exists():
+                assert job.poll() is None and time.monotonic() < end
+                time.sleep(0.2)
+            yield job
+        finally:
+            job.kill()  # where it has not ended: else the test would wait for it
 
 
 def test_a_killed_process_ends_the_others_and_the_run_resumes(tmp_path):
@@ -109,7 +114,7 @@ def test_a_sigterm_ends_both_processes_after_the_same_step_and_saves(tmp_path):
         job.send_signal(signal.SIGTERM)
         printed, _ = job.communicate(timeout=120)
     assert job.returncode != 0 and "SIGTERM: ended after step" in printed
-    steps = int(printed.rpartition("SIGTERM: ended after step ")[2].partition(";")[0])
+    steps = int(re.findall(r"SIGTERM: ended after step (\d+)", printed)[-1])
     assert state(tmp_path / "output")["trainer"]["iteration"] == steps
     epochs = steps // 2 + 1
     resumed = call(TORCHRUN, {**given, "--train#trainer#max_epochs": epochs}, tmp_path)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import nibabel
+import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser
@@ -57,7 +59,7 @@ def test_variants_are_what_their_names_say():
     assert counts["variant_baseline_no_skip"] < counts["variant_no_skip"] < counts[None]
     assert counts["variant_baseline_no_skip"] < counts["variant_baseline"] < counts["variant_encoder_only"]
     assert counts["variant_decoder_only"] < counts[None] < counts["variant_residual"]
-    assert counts["variant_spatial_query"] >= counts[None] > counts["variant_fine_sources"]
+    assert counts["variant_spatial_query"] > counts[None] > counts["variant_fine_sources"]
 
 
 def test_precision_and_stitching_are_keys(tmp_path):
@@ -70,3 +72,28 @@ def test_precision_and_stitching_are_keys(tmp_path):
     with pytest.raises(RuntimeError) as caught:
         workflow(name, "train", data, tmp_path, precision="bf61").parser.get_parsed_content("train#trainer")
     assert str(caught.value.__cause__) == "got precision='bf61', expected one of bf16, fp16, fp32"
+
+
+@pytest.mark.parametrize("configs", ["train", "train evaluate"])
+def test_labels_go_to_where_patches_are_put_together(tmp_path, configs):
+    """On another device than the network's, which here only the meta device can be."""
+    name = "msd_hippocampus_mri_segmentation"
+    data = SMALL[name].write(tmp_path / "data")
+    parser = workflow(name, configs, data, tmp_path, stitching_device="meta", checkpoint="").parser
+    first = parser.get_parsed_content("validate#postprocessing").transforms[0]
+    case = {"image": torch.zeros(1, 4, 4, 4), "label": torch.zeros(1, 4, 4, 4), "pred": torch.zeros(3, 4, 4, 4)}
+    assert first(case)["label"].device.type == "meta"
+
+
+@pytest.mark.parametrize("normal", [(0, 0, 1), (-0.75, 0.45, -0.48), (-0.55, 0.6, -0.58)])
+def test_slices_of_an_oblique_short_axis_stay_slices(tmp_path, normal):
+    data = SMALL["acdc_mri_segmentation"].write(tmp_path / "data")
+    third = np.array(normal) / np.linalg.norm(normal)
+    first = np.cross(third, (0, 1, 0))
+    first /= np.linalg.norm(first)
+    affine = np.eye(4)
+    affine[:3, :3] = np.stack([1.5 * first, 1.5 * np.cross(third, first), 10 * third], axis=1)
+    path = tmp_path / "stack.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(np.random.default_rng(0).random((40, 36, 5)), affine), path)
+    flow = workflow("acdc_mri_segmentation", "inference", data, tmp_path, images=[str(path)])
+    assert flow.parser.get_parsed_content("dataset")[0]["image"].shape == (1, 40, 36, 5)

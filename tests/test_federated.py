@@ -12,7 +12,7 @@ from monai.fl.utils.exchange_object import ExchangeObject
 
 from tests.bundle_runs import SMALL, ZOO, overrides
 
-ROUNDS = 3  # of one epoch each; MONAI's client sets max_epochs to those of a round, after which the rate would be 0
+ROUNDS = 6  # of one epoch each; MONAI's client sets max_epochs to those of a round, after which the rate would be 0
 
 
 def client(name, folder, number, learning_rate, publish=True):

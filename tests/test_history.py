@@ -66,6 +66,7 @@ def test_pools_in_half_precision_in_training(size, grid, dtype):
     history.append(torch.randn(1, 2, *size).to(dtype).requires_grad_())
     pooled = history.pooled(0, list(grid))
     pooled.sum().backward()
+    assert history.feature(0).grad.sum().item() == pytest.approx(pooled.numel(), rel=0.02)
     torch.testing.assert_close(pooled.float(), resample(history.feature(0).float(), grid), atol=0.02, rtol=0.02)
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import time
+import threading
+from collections.abc import Callable
+from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -23,39 +26,66 @@ PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["tests.bundle_runs"])
 
 
-def training(data: Path, output: Path, more: dict[str, Any], told_to_end_at: int = 0) -> None:
+def training(data: Path, output: Path, more: dict[str, Any], disturb: Callable[[Engine], None] | None) -> None:
     """What a process runs."""
     torch.set_num_threads(1)
     flow = workflow(NAME, "train", data, output, **RUN, **more)
     flow.initialize()
-    trainer: Engine = flow.parser.get_parsed_content("train#trainer")
-    if told_to_end_at:
-        event = Events.ITERATION_STARTED(once=told_to_end_at)
-        trainer.add_event_handler(event, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    if disturb:
+        disturb(flow.parser.get_parsed_content("train#trainer"))
     flow.run()
+
+
+def send(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+def told_to_end(trainer: Engine, step: int) -> None:
+    trainer.add_event_handler(Events.ITERATION_STARTED(once=step), send, signal.SIGTERM)
+
+
+def told_to_end_validating(trainer: Engine, epoch: int) -> None:
+    """After the epoch was validated and saved, when the signal is looked at next."""
+    trainer.add_event_handler(Events.EPOCH_COMPLETED(once=epoch), send, signal.SIGTERM)
+
+
+def killed(trainer: Engine, step: int, seconds: float) -> None:
+    """So many seconds after the step has begun."""
+    timer = threading.Timer(seconds, send, (signal.SIGKILL,))
+    trainer.add_event_handler(Events.ITERATION_STARTED(once=step), timer.start)
+
+
+def killed_writing(trainer: Engine, epoch: int) -> None:
+    """When the checkpoint of the epoch is in its file, and the file not yet in its place."""
+
+    def fsync(number: int) -> None:
+        if Path(f"/proc/self/fd/{number}").resolve().name == "last.part":
+            send(signal.SIGKILL)
+
+    trainer.add_event_handler(Events.EPOCH_STARTED(once=epoch), lambda: setattr(os, "fsync", fsync))
 
 
 @pytest.fixture(scope="module")
 def start(decathlon):
-    def process(output: Path, told_to_end_at: int = 0, **more: Any) -> multiprocessing.Process:
-        job = PROCESSES.Process(target=training, args=(decathlon, output, more, told_to_end_at))
+    def process(output: Path, disturb: Callable[[Engine], None] | None = None, **more: Any) -> BaseProcess:
+        job = PROCESSES.Process(target=training, args=(decathlon, output, more, disturb))
         job.start()
         return job
 
     return process
 
 
-def finish(job: multiprocessing.Process) -> int | None:
+def finish(job: BaseProcess) -> int | None:
     job.join(120)
     return job.exitcode
 
 
 @pytest.fixture(scope="module")
 def undisturbed(start, tmp_path_factory):
-    """The output folder of a run that nothing happened to, and its seconds."""
-    output, begun = tmp_path_factory.mktemp("undisturbed"), time.perf_counter()
+    """The output folder of a run that nothing happened to."""
+    output = tmp_path_factory.mktemp("undisturbed")
     assert finish(start(output)) == 0
-    return output, time.perf_counter() - begun
+    return output
 
 
 def equal(one: Any, other: Any) -> bool:
@@ -69,42 +99,44 @@ def equal(one: Any, other: Any) -> bool:
     return one == other
 
 
-def assert_as_undisturbed(output: Path, undisturbed: tuple[Path, float]) -> None:
+def assert_as_undisturbed(output: Path, undisturbed: Path) -> None:
     assert state(output)["trainer"]["iteration"] == EPOCHS * STEPS
-    assert equal(state(output), state(undisturbed[0]))
-    best = [torch.load(path / "checkpoints" / "model.pt", weights_only=True) for path in (output, undisturbed[0])]
+    assert equal(state(output), state(undisturbed))
+    best = [torch.load(path / "checkpoints" / "model.pt", weights_only=True) for path in (output, undisturbed)]
     assert equal(*best)
     assert not list((output / "checkpoints").glob("*.part"))
 
 
 @pytest.mark.parametrize("point", [*range(3), *(pytest.param(n, marks=pytest.mark.slow) for n in range(3, 20))])
 def test_a_run_that_is_killed_anywhere_ends_as_one_that_was_not(start, undisturbed, tmp_path, point):
-    job = start(tmp_path)
-    time.sleep(np.random.default_rng(point).uniform(0.2, 1) * undisturbed[1])
-    job.kill()
-    assert finish(job) in (-signal.SIGKILL, 0)
+    random = np.random.default_rng(point)
+    moment = {"step": int(random.integers(1, EPOCHS * STEPS)), "seconds": random.uniform(0, 0.05)}
+    assert finish(start(tmp_path, partial(killed, **moment))) == -signal.SIGKILL
     assert finish(start(tmp_path)) == 0
     assert_as_undisturbed(tmp_path, undisturbed)
 
 
-def test_a_run_that_is_killed_while_it_writes_a_checkpoint(start, undisturbed, tmp_path):
-    part = tmp_path / "checkpoints" / "last.part"
-    job = start(tmp_path)
-    while not part.exists():
-        assert job.is_alive()
-    job.kill()
-    assert finish(job) == -signal.SIGKILL
-    assert part.exists(), "it was killed too late"
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_run_that_is_killed_while_it_writes_a_checkpoint(start, undisturbed, tmp_path, epoch):
+    assert finish(start(tmp_path, partial(killed_writing, epoch=epoch))) == -signal.SIGKILL
+    assert (tmp_path / "checkpoints" / "last.part").exists()
+    assert (tmp_path / "checkpoints" / "last.pt").exists() == (epoch > 1)
     assert finish(start(tmp_path)) == 0
     assert_as_undisturbed(tmp_path, undisturbed)
 
 
 @pytest.mark.parametrize("step", [2 * STEPS, STEPS + 3])
 def test_one_that_is_told_to_end_finishes_its_step_and_saves(start, undisturbed, tmp_path, step):
-    assert finish(start(tmp_path, told_to_end_at=step)) == 143
+    assert finish(start(tmp_path, partial(told_to_end, step=step))) == 143
     assert state(tmp_path)["trainer"]["iteration"] == step
     assert finish(start(tmp_path)) == 0
     assert_as_undisturbed(tmp_path, undisturbed)
+
+
+def test_one_that_is_told_to_end_between_epochs_saves_once(start, tmp_path):
+    assert finish(start(tmp_path, partial(told_to_end_validating, epoch=2))) == 143
+    previous = torch.load(tmp_path / "checkpoints" / "previous.pt", weights_only=True)
+    assert [saved["trainer"]["iteration"] for saved in (previous, state(tmp_path))] == [STEPS, 2 * STEPS]
 
 
 def test_what_is_random_does_not_depend_on_the_workers_or_on_the_cache(start, undisturbed, tmp_path):
@@ -114,7 +146,7 @@ def test_what_is_random_does_not_depend_on_the_workers_or_on_the_cache(start, un
 
 def test_another_seed_is_another_run(start, undisturbed, tmp_path):
     assert finish(start(tmp_path, **{"train#dataset#seed": 6})) == 0
-    assert not equal(state(tmp_path)["network"], state(undisturbed[0])["network"])
+    assert not equal(state(tmp_path)["network"], state(undisturbed)["network"])
 
 
 @pytest.mark.parametrize("names", [["last.pt"], ["last.pt", "previous.pt"]])

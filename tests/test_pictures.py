@@ -44,7 +44,8 @@ def test_voxels_are_drawn_in_their_proportions():
 
 
 def test_empty_and_constant_cases_are_drawn_too():
-    overlay(np.zeros((8, 8, 8)), np.zeros((8, 8, 8), dtype=np.uint8), np.zeros((8, 8, 8), dtype=np.uint8))
+    figure = overlay(np.zeros((8, 8, 8)), np.zeros((8, 8, 8), dtype=np.uint8), np.zeros((8, 8, 8), dtype=np.uint8))
+    assert [np.ma.count(axes.images[1].get_array()) for axes in figure.axes] == [0, 0, 0]
 
 
 def test_writes_a_picture_a_case_in_the_colours_of_the_classes(tmp_path):

@@ -67,5 +67,19 @@ def test_the_report_says_where_things_lie(evaluation):
 def test_a_folder_without_evaluation(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no val_mean_dice_raw.csv in .*, expected an evaluation's folder"):
         read_metric(tmp_path, "val_mean_dice")
-    with pytest.raises(FileNotFoundError, match=r"summary.md"):
-        report(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"^got no folder .*absent, expected the output_dir of a run"):
+        report(tmp_path / "absent")
+
+
+def test_commas_in_a_path_are_part_of_it(evaluation):
+    path = evaluation / "asd_raw.csv"
+    path.write_text(path.read_text().replace("/data/a", '/data/Doe, "John"/a'))
+    cases, values = read_metric(evaluation, "asd")
+    assert cases == ["a", "b", "c"] and values[0].tolist() == [1, 2]
+
+
+def test_a_run_without_evaluation_is_reported_too(tmp_path):
+    (tmp_path / "predictions").mkdir()
+    (tmp_path / "predictions" / "a_seg.nii.gz").touch()
+    lines = report(tmp_path).splitlines()
+    assert lines[0].split() == ["evaluation", "none", "yet"] and lines[1].endswith("a_seg.nii.gz")

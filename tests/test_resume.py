@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 
-from tests.bundle_runs import ZOO, overrides, state, train
+from tests.bundle_runs import ZOO, overrides, state, train, workflow
 from xattnres_monai import workflows
 
 NAME = "msd_hippocampus_mri_segmentation"
@@ -131,3 +131,33 @@ def test_a_run_that_publishes_replaces_the_weights_of_the_bundle_and_resumes_not
         assert not (root / "output" / "checkpoints").exists()
     assert published[0].keys() == published[1].keys()
     assert not all(torch.equal(published[0][name], published[1][name]) for name in published[0])
+
+
+def test_weights_that_are_not_finite_are_not_saved(decathlon, tmp_path):
+    """The loss of the epoch's only step is finite, its gradient is not."""
+    train(NAME, decathlon, tmp_path, epochs=1, batch_size=8)
+    kept = (tmp_path / "checkpoints" / "last.pt").read_bytes()
+    with pytest.raises(RuntimeError) as caught:
+        root = "$lambda pred, label: (pred.mean() * 0).sqrt()"
+        train(NAME, decathlon, tmp_path, epochs=2, batch_size=8, loss=root)
+    message = str(caught.value.__cause__)
+    assert "are NaN or infinite after step" in message and "\n" not in message
+    assert (tmp_path / "checkpoints" / "last.pt").read_bytes() == kept
+
+
+def test_an_empty_scaler_as_of_a_cpu_in_half_precision_is_none(decathlon, tmp_path, capsys):
+    train(NAME, decathlon, tmp_path, epochs=1)
+    path = tmp_path / "checkpoints" / "last.pt"
+    torch.save({**state(tmp_path), "scaler": {}}, path)
+    flow = workflow(NAME, "train", decathlon, tmp_path, **{"train#trainer#max_epochs": 2})
+    flow.initialize()
+    trainer = flow.parser.get_parsed_content("train#trainer")
+    trainer.scaler = torch.amp.GradScaler("cpu")  # an enabled one, as on a GPU, refuses an empty state
+    flow.run()
+    assert "resumed after epoch 1 of 2" in capsys.readouterr().out
+
+
+def test_an_epoch_is_one_pass_through_the_cases(decathlon, tmp_path):
+    with pytest.raises(RuntimeError) as caught:
+        train(NAME, decathlon, tmp_path, epochs=1, **{"train#trainer#epoch_length": 12})
+    assert str(caught.value.__cause__).startswith("got epoch_length=12, expected 2, the batches that there are")

@@ -140,7 +140,10 @@ def test_the_command_prints_what_was_found_and_fails_with_it(real_data, bundle):
     without_a_file(bundle)
     with pytest.raises(ValueError, match=r"^1 checks failed\n(.*\n)*.*FAILED +files +no docs/data_license.txt"):
         Bundles().verify(str(bundle), schema=schema)
+
+
+def test_what_is_no_bundle_is_said(tmp_path):
     with pytest.raises(ValueError, match="got no bundle, expected the names of some, or --all"):
         Bundles().verify()
     with pytest.raises(FileNotFoundError, match=r"got no folder .*absent, expected that of a bundle"):
-        Bundles().verify(str(bundle.parent / "absent"), schema=schema)
+        Bundles().verify(str(tmp_path / "absent"))

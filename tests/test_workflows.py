@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from monai.bundle import ckpt_export, onnx_export
@@ -99,7 +100,9 @@ def test_a_key_that_changes_nothing_is_an_error(trained):
 
 def test_a_key_of_ones_own_that_something_refers_to_is_none(trained):
     name, data, output = trained
-    workflow(name, "train", data, output, my_rate=0.1, learning_rate="$@my_rate / 2").initialize()
+    flow = workflow(name, "train", data, output, my_rate=0.1, learning_rate="$@my_rate / 2")
+    flow.initialize()
+    assert flow.parser.get_parsed_content("optimizer").defaults["lr"] == 0.05
 
 
 def test_the_segmentation_has_learnt_something(tmp_path):
@@ -135,7 +138,6 @@ def test_a_compiled_network_trains_alike(tmp_path):
     ],
 )
 def test_the_exported_networks_agree_with_eager(name, tmp_path):
-    onnxruntime = pytest.importorskip("onnxruntime")
     small, root = SMALL[name].overrides, ZOO / name
     flow = workflow(name, "inference", root, tmp_path, device="cpu")
     network = flow.parser.get_parsed_content("network_def").eval()

@@ -157,9 +157,12 @@ class CrossStageAttention(nn.Module):
 
     @torch.jit.unused
     def _is_plain(self) -> bool:
-        """Whether the aligners are as they were made: pruning, adapters and hooks need their modules to be called."""
+        """Whether the aligners are as they were made: pruning, adapters and hooks need that modules are called."""
         return all(
-            type(module) in PLAIN and not module._forward_hooks and not module._forward_pre_hooks
+            type(module) in PLAIN
+            and getattr(module, "bias", None) is None
+            and not (module._forward_hooks or module._forward_pre_hooks)
+            and not (module._backward_hooks or module._backward_pre_hooks)
             for module in self.aligners.modules()
         )
 

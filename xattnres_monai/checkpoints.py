@@ -49,6 +49,7 @@ class ResumableCheckpoint:
         run: what else tells the run from others, such as fold and seed, by name.
 
     Raises:
+        FloatingPointError: when the network to be saved is not finite.
         OSError: when the folder cannot be made or a file not be written; those before it stay as they were.
     """
 
@@ -67,12 +68,13 @@ class ResumableCheckpoint:
         self.lr_scheduler = lr_scheduler
         self.evaluator = evaluator
         self.run = run
+        self.saved = 0  # steps that last.pt has the state after
 
     def attach(self, engine: Engine) -> None:
         """Attach to the trainer; validation has to be attached before, so that it is in the state that is saved."""
         engine.add_event_handler(Events.STARTED, self._resume)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save_last)
-        engine.add_event_handler(Events.TERMINATE, self._save_last)
+        engine.add_event_handler(Events.TERMINATE, self._save_at_end)
         self.evaluator.add_event_handler(Events.EPOCH_COMPLETED, self._save_best)
 
     def _members(self, trainer: Engine) -> dict[str, Any]:
@@ -80,6 +82,7 @@ class ResumableCheckpoint:
         return {"network": self.network, "optimizer": self.optimizer, "trainer": trainer, **scaler}
 
     def _resume(self, trainer: Engine) -> None:
+        self.saved = 0
         if trainer.state.iteration > 0:
             return
         try:
@@ -95,13 +98,14 @@ class ResumableCheckpoint:
         max_epochs = trainer.state.max_epochs
         settings = [_settings(group) for group in self.optimizer.param_groups]
         for name, member in self._members(trainer).items():
-            if name in checkpoint:  # no scaler in one of a run in float32
+            if checkpoint.get(name):  # no scaler in one of a run in float32, and an empty one in one of a CPU
                 member.load_state_dict(checkpoint[name])
         trainer.state.max_epochs = max_epochs
         self._set(settings, checkpoint["lr_steps"])
         self.evaluator.state.best_metric = checkpoint["best_metric"]
         self.evaluator.state.best_metric_epoch = checkpoint["best_metric_epoch"]
-        steps = trainer.state.iteration % trainer.state.epoch_length
+        self.saved = trainer.state.iteration
+        steps = self.saved % trainer.state.epoch_length
         logger.info(
             f"resumed after epoch {trainer.state.epoch}{f' and {steps} steps' if steps else ''} of {max_epochs} "
             f"from {self.directory}"
@@ -157,8 +161,9 @@ class ResumableCheckpoint:
                 logger.warning(f"{reason}; {path} is kept as {kept.name}")
 
     def _save_last(self, trainer: Engine) -> None:
-        if distributed.get_rank() > 0:
+        if distributed.get_rank() > 0 or self.saved == trainer.state.iteration:
             return
+        self._refuse_what_is_not_finite(trainer)
         state = {name: member.state_dict() for name, member in self._members(trainer).items()}
         numbers = {
             "run": self._identity(trainer),
@@ -167,6 +172,21 @@ class ResumableCheckpoint:
             "best_metric_epoch": self.evaluator.state.best_metric_epoch,
         }
         save_whole({**state, **numbers}, self.directory / LAST, self.directory / PREVIOUS)
+        self.saved = trainer.state.iteration
+
+    def _save_at_end(self, trainer: Engine) -> None:
+        self._save_last(trainer)
+        logger.info(f"{self.directory / LAST} is of step {self.saved}; the same command goes on from there")
+
+    def _refuse_what_is_not_finite(self, trainer: Engine) -> None:
+        """As after a step of a finite loss whose gradient was not: a run would go on from it to no end."""
+        spoilt = [name for name, tensor in self.network.state_dict().items() if not torch.isfinite(tensor).all()]
+        if spoilt:
+            raise FloatingPointError(
+                f"{len(spoilt)} tensors of the network ({spoilt[0]}, …) are NaN or infinite after step "
+                f"{trainer.state.iteration}, and not saved; the checkpoints in {self.directory} are of steps before; "
+                "lower learning_rate, or set precision to fp32, and run again"
+            )
 
     def _save_best(self, evaluator: Engine) -> None:
         if evaluator.state.best_metric_epoch == evaluator.state.epoch and distributed.get_rank() == 0:

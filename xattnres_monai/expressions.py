@@ -11,7 +11,6 @@ from __future__ import annotations
 import ast
 import builtins
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import import_module
 from importlib.machinery import all_suffixes
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from typing import Any
 from monai.bundle import ConfigParser, ReferenceResolver
 from monai.bundle.utils import EXPR_KEY, MACRO_KEY
 
-from xattnres_monai.listed import ATTRIBUTES, EXPRESSIONS, IMPORTS, NAMES, OWN, READERS, TARGETS
+from xattnres_monai.listed import ATTRIBUTES, EXPRESSIONS, IMPORTS, NAMES, READERS, TARGETS
 from xattnres_monai.packing import MADE
 
 __all__ = ["outside"]
@@ -29,6 +28,7 @@ __all__ = ["outside"]
 NAMING_CODE = ("reader", "writer", "allow_pickle", "compile_kwargs", "_debug_", "_mode_")
 GLOBALS = {"monai": "monai", "torch": "torch", "np": "numpy", "numpy": "numpy"}  # MONAI gives them to expressions
 REFERENCES = "__local_refs"  # MONAI evaluates __local_refs['id'] where @id stands
+OWN = {name.rpartition(".")[0] for name in NAMES if name.startswith("xattnres_monai.")}
 SYNTAX = (
     *(ast.Constant, ast.JoinedStr, ast.FormattedValue, ast.List, ast.Tuple, ast.Set, ast.Dict, ast.Starred),
     *(ast.BinOp, ast.BoolOp, ast.UnaryOp, ast.Compare, ast.IfExp, ast.Subscript, ast.Slice),
@@ -102,7 +102,7 @@ class _Known:
     def allows(self, key: str, value: Any) -> bool:
         """Whether an entry of a config is on the list, or is nothing that MONAI would run."""
         if _last(key) == "_target_":
-            return isinstance(value, str) and (value in TARGETS or self._names(value))
+            return isinstance(value, str) and (value in TARGETS or self.trusts(value))
         if _last(key) in NAMING_CODE:
             return value in READERS
         if not _runs(value):
@@ -127,21 +127,14 @@ class _Known:
         return name in (*IMPORTS, *OWN) or self._names(name)
 
     def _names(self, name: str) -> bool:
-        module, _, attribute = name.rpartition(".")
-        return name in NAMES or (module in OWN and attribute in import_module(module).__all__) or self.trusts(name)
-
-    def _computes(self, name: str) -> bool:
-        """Whether an expression may use a name: no class of ours, as only a component's arguments are looked at."""
-        module, _, attribute = name.rpartition(".")
-        ours = module in OWN and isinstance(getattr(import_module(module), attribute, None), type)
-        return self._names(name) and (not ours or self.trusts(name))
+        return name in NAMES or self.trusts(name)
 
     def _has(self, node: ast.AST, bound: set[str]) -> bool:
         """Whether the list has a part of an expression, with all its own parts; ``bound`` are its variables."""
         if _is_reference(node) or (isinstance(node, ast.expr) and ast.unparse(node) in self.expressions):
             return True
         if path := _path(node, bound):
-            return self._computes(".".join([self.modules.get(path[0], path[0]), *path[1:]]))
+            return self._names(".".join([self.modules.get(path[0], path[0]), *path[1:]]))
         if isinstance(node, ast.Name):
             return node.id in bound
         if isinstance(node, ast.Attribute) and node.attr not in ATTRIBUTES:

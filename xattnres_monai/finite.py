@@ -14,7 +14,7 @@ __all__ = ["CheckFiniteLoss"]
 
 
 class CheckFiniteLoss:
-    """MONAI handler of a trainer that raises when the loss is NaN or infinite, before a checkpoint gets its weights.
+    """MONAI handler of a trainer that raises when the loss is NaN or infinite.
 
     ignite's ``TerminateOnNan`` ends the run as if it were finished.
 

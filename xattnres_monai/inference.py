@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ignite.engine import Engine
 from monai.data import Dataset
 from monai.engines import SupervisedEvaluator
 
+from xattnres_monai.datasets.layout import stem
 from xattnres_monai.errors import one_line
 
 __all__ = ["ImageDataset", "InferenceEvaluator"]
@@ -21,7 +23,20 @@ class ImageDataset(Dataset):
     """MONAI's ``Dataset`` of ``{"image": path}``; one that a transform refuses comes with the key ``fault`` instead.
 
     An error in a worker would end the run. To be loaded in batches of one.
+
+    Raises:
+        ValueError: when images of several folders have one name, as their predictions would have.
     """
+
+    def __init__(self, data: Sequence[Mapping[str, Any]], transform: Callable[..., Any] | None = None) -> None:
+        names = Counter(stem(entry["image"]) for entry in data)
+        repeated = [name for name, count in names.items() if count > 1]
+        if repeated:
+            raise ValueError(
+                f"got several images that are named {', '.join(repeated)}, expected names that differ, as predictions "
+                "are named after them; run those of each folder by themselves, with another output_dir"
+            )
+        super().__init__(data, transform)
 
     def _transform(self, index: int) -> Any:
         try:

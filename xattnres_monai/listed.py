@@ -1,26 +1,16 @@
 """The list that :mod:`xattnres_monai.expressions` compares a bundle with: what the zoo's configs run, and no more.
 
-Before a name goes on it: no argument that a config can give may make it run code or load anything but data. Some of
-MONAI's and torch's functions and classes do, losses and transforms among them, so none is listed by its package.
+Before a name goes on it: no argument that a config can give may make it run code, load anything but data, or replace
+a file of another name than those that a run makes. Some of MONAI's and torch's functions and classes do, and some of
+ours, so none is listed by its package.
 """
 
 # ruff: noqa: SIM905  (a name a line would be pages)
 from __future__ import annotations
 
-from pkgutil import iter_modules
+__all__ = ["ATTRIBUTES", "EXPRESSIONS", "IMPORTS", "NAMES", "READERS", "TARGETS"]
 
-from xattnres_monai import datasets
-
-__all__ = ["ATTRIBUTES", "EXPRESSIONS", "IMPORTS", "NAMES", "OWN", "READERS", "TARGETS"]
-
-# Of these modules of this package the public names are listed, but not what the modules import
-OWN = (
-    *(f"xattnres_monai.{name}" for name in ("case_checks", "checkpoints", "config", "finite", "inference", "metrics")),
-    *(f"xattnres_monai.{name}" for name in ("networks", "pictures", "published", "report", "saving", "seeding")),
-    *("xattnres_monai.termination", "xattnres_monai.transforms"),
-    *(module.name for module in iter_modules(datasets.__path__, f"{datasets.__name__}.")),
-)
-IMPORTS = ("logging", "os")
+IMPORTS = ("logging", "os")  # and the modules of this package that names below are of
 # Functions and other values that expressions take from modules and from Python itself
 NAMES = frozenset(
     """
@@ -30,6 +20,14 @@ NAMES = frozenset(
     os.environ os.environ.get os.path.expanduser os.path.join
     torch.cuda.is_available torch.cuda.set_device torch.device torch.uint8
     torch.distributed.destroy_process_group
+    xattnres_monai.config.autocast xattnres_monai.config.check_keys xattnres_monai.config.default_precision
+    xattnres_monai.datasets.acdc.datalist xattnres_monai.datasets.amos.datalist xattnres_monai.datasets.btcv.datalist
+    xattnres_monai.datasets.busi.datalist xattnres_monai.datasets.mni152.simulate xattnres_monai.datasets.msd.datalist
+    xattnres_monai.datasets.msd.download xattnres_monai.datasets.folds.training_cases
+    xattnres_monai.datasets.folds.validation_cases xattnres_monai.datasets.layout.find_images
+    xattnres_monai.datasets.thresholds.validation_dice
+    xattnres_monai.published.weights xattnres_monai.report.summary xattnres_monai.termination.run
+    xattnres_monai.transforms.plain_batch xattnres_monai.transforms.to_grey
     """.split()
 )
 # Attributes and methods of any value, which may be a module as well: none may be the name of a function that does harm
@@ -47,9 +45,17 @@ TARGETS = frozenset(
     NormalizeIntensityd Orientationd RandAffined RandCropByPosNegLabeld RandFlipd RandGaussianNoised RandRotate90d
     RandScaleIntensityd RandShiftIntensityd Resized ScaleIntensityRanged SimpleInferer SliceInferer
     SlidingWindowInferer SpatialPadd SqueezeDimd StatsHandler SupervisedEvaluator SupervisedTrainer
-    SurfaceDistanceMetric TensorBoardStatsHandler ValidationHandler
+    SurfaceDistanceMetric TensorBoardStatsHandler ToDeviced ValidationHandler
     ignite.handlers.ProgressBar
     torch.nn.parallel.DistributedDataParallel torch.optim.AdamW torch.optim.lr_scheduler.PolynomialLR
+    xattnres_monai.case_checks.CheckImaged xattnres_monai.case_checks.CheckLabeld xattnres_monai.case_checks.LoadImaged
+    xattnres_monai.checkpoints.ResumableCheckpoint xattnres_monai.finite.CheckFiniteLoss
+    xattnres_monai.inference.ImageDataset xattnres_monai.inference.InferenceEvaluator
+    xattnres_monai.metrics.SurfaceMetric
+    xattnres_monai.networks.XAttnResSwinUNETR xattnres_monai.networks.XAttnResUNETR xattnres_monai.networks.XAttnResUNet
+    xattnres_monai.pictures.SaveOverlayd xattnres_monai.published.PublishBest xattnres_monai.saving.SaveImaged
+    xattnres_monai.seeding.SeedHandler xattnres_monai.seeding.SeededCacheDataset
+    xattnres_monai.transforms.MergeMasksd xattnres_monai.transforms.Spacingd
     """.split()
 )
 READERS = ("PILReader",)  # of LoadImaged, which takes the dotted name of any callable

@@ -25,7 +25,8 @@ class XAttnResOptions:
         skip_connections: whether the network keeps its own skips.
         placement: where a decoder stage that starts by up-sampling aggregates: at its ``input``, on the coarse grid
             (cheap), or where it would ``merge`` its skip, on the fine grid. By default ``input`` with skips, and
-            ``merge`` without, since the finest encoder output reaches the network's output on no other way then.
+            ``merge`` without, since the finest encoder output reaches the network's output on no other way then. In a
+            UNet, which merges before it up-samples, both are one place.
         recompute: compute the aligned sources again in the backward pass instead of keeping them (less memory, more
             time).
 

@@ -36,13 +36,11 @@ def read_metric(evaluation_dir: str | Path, metric: str) -> tuple[list[str], Val
         raise FileNotFoundError(
             f"no {path.name} in {evaluation_dir}, expected an evaluation's folder; run evaluate.json"
         )
-    with path.open(newline="") as file:
-        rows = list(csv.reader(file))
-    # columns: file name, one per class, mean
-    values = np.array([row[1:-1] for row in rows[1:]], dtype=float)
-    return [stem(row[0]) for row in rows[1:]], values if metric == DICE else np.where(
-        np.isfinite(values), values, np.nan
-    )
+    header, *lines = path.read_text().splitlines()
+    # columns: file name, which MONAI does not quote when it has commas, one per class, mean
+    rows = [line.rsplit(",", header.count(",")) for line in lines]
+    values = np.array([row[1:-1] for row in rows], dtype=float)
+    return [stem(row[0]) for row in rows], values if metric == DICE else np.where(np.isfinite(values), values, np.nan)
 
 
 def table(rows: Mapping[str, Values], class_names: Sequence[str], digits: Mapping[str, int] | None = None) -> str:
@@ -104,9 +102,16 @@ def summary(
 
 
 def report(output_dir: str | Path) -> str:
-    """What a bundle's workflows left in their ``output_dir``: the table, and where the files lie."""
+    """What a bundle's workflows left in their ``output_dir``: the table, and where the files lie.
+
+    Raises:
+        FileNotFoundError: when there is no such folder.
+    """
     root = Path(output_dir)
-    lines = [(root / "evaluation" / "summary.md").read_text()]
+    if not root.is_dir():
+        raise FileNotFoundError(f"got no folder {root}, expected the output_dir of a run")
+    table = root / "evaluation" / "summary.md"
+    lines = [table.read_text() if table.exists() else f"{'evaluation':13} none yet"]
     for title, pattern in (
         ("segmentation", "predictions/*"),
         ("picture", "evaluation/overlays/*.png"),

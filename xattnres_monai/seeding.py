@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from ignite import distributed
 from ignite.engine import Engine, Events
+from ignite.utils import manual_seed
 from monai.data import CacheDataset, DataLoader
-from monai.utils import set_determinism
 
 __all__ = ["SeedHandler", "SeededCacheDataset"]
 
@@ -53,6 +53,9 @@ class SeedHandler:
 
     Args:
         loader: the trainer's, of a ``SeededCacheDataset``, whose seed is taken.
+
+    Raises:
+        ValueError: when an epoch of the trainer is not one pass through the loader.
     """
 
     def __init__(self, loader: DataLoader) -> None:
@@ -64,9 +67,15 @@ class SeedHandler:
         engine.add_event_handler(Events.ITERATION_STARTED, self._seed_step)
 
     def _seed_epoch(self, trainer: Engine) -> None:
+        steps_of_loader = len(self.loader)
+        if trainer.state.epoch_length != steps_of_loader:
+            raise ValueError(
+                f"got epoch_length={trainer.state.epoch_length}, expected {steps_of_loader}, the batches that there "
+                "are: what is random depends on the epoch; change batch_size or max_epochs"
+            )
         dataset = self.loader.dataset
         dataset.epoch = trainer.state.epoch
-        set_determinism(_mixed(dataset.seed, dataset.epoch))
+        manual_seed(_mixed(dataset.seed, dataset.epoch))
         steps = trainer.state.iteration % trainer.state.epoch_length
         trainer.state.dataloader = islice(self.loader, steps, None) if steps else self.loader
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, cast
 
 import torch
+from monai.networks import eval_mode
 from torch import Tensor, nn
 
 from xattnres_monai.attention import CrossStageAttention
@@ -84,9 +85,8 @@ def cross_stage_attentions(
     return attentions
 
 
-@torch.no_grad()
 def attention_maps(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
-    """The weights of every :class:`CrossStageAttention` inside ``network`` when it runs on ``x``.
+    """The weights of every :class:`CrossStageAttention` inside ``network`` when it runs on ``x``, in eval mode.
 
     Args:
         network: any network that holds :class:`CrossStageAttention` modules.
@@ -106,7 +106,8 @@ def attention_maps(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
 
             hooks.append(module.register_forward_hook(record))
     try:
-        with torch.compiler.set_stance("force_eager"):  # compiled code would not see the hooks
+        # compiled code would not see the hooks
+        with torch.compiler.set_stance("force_eager"), eval_mode(network):
             network(x)
     finally:
         for hook in hooks:

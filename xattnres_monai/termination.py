@@ -48,5 +48,5 @@ def run(trainer: Engine) -> None:
     finally:
         signal.signal(signal.SIGTERM, before)
     if asked.is_set():
-        logger.warning(f"SIGTERM: ended after step {trainer.state.iteration}; the same command goes on from there")
+        logger.warning(f"SIGTERM: ended after step {trainer.state.iteration}")
         sys.exit(128 + signal.SIGTERM)

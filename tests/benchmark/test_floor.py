@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from xattnres_monai import CrossStageAttention, FeatureHistory
-from xattnres_monai.benchmark.floor import Work, floor_seconds, work
+from xattnres_monai.benchmark.floor import Rates, Work, least_seconds, rates, work
 
 
 class Aggregation(nn.Module):
@@ -36,6 +36,9 @@ def test_a_network_without_aggregation_has_no_work():
 
 
 def test_the_time_is_that_of_what_takes_longer():
-    moving, computing = Work(10**9, 0), Work(0, 10**12)
-    both = floor_seconds(Work(10**9, 10**12), "cpu")
-    assert both > 0.5 * max(floor_seconds(moving, "cpu"), floor_seconds(computing, "cpu")) > 0
+    rates = Rates(copying=2.0, computing=3.0)
+    assert [least_seconds(Work(*given), rates) for given in ((5, 1), (1, 5), (0, 0))] == [10, 15, 0]
+
+
+def test_the_rates_of_this_machine_are_measured():
+    assert all(1e-13 < seconds < 1e-6 for seconds in rates("cpu"))

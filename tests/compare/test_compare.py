@@ -5,6 +5,8 @@ import json
 import math
 import shutil
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,8 @@ import torch
 
 from tests.bundle_runs import ZOO, overrides
 from tests.datasets.layouts import write_acdc
-from xattnres_monai.compare.cells import Cell
-from xattnres_monai.compare.command import compare
+from xattnres_monai.compare.cells import Cell, _device
+from xattnres_monai.compare.command import _collected, compare
 from xattnres_monai.compare.results import Results
 
 NAME = "acdc_mri_segmentation"
@@ -52,6 +54,13 @@ def test_it_prints_and_writes_what_the_cells_came_to(given, table):
     assert any(key.startswith("xattnres.") for key in keys[1] - keys[0])
 
 
+def test_the_command_line_gives_the_same(given, table):
+    options = [f"--{key}={value}" for key, value in given.items() if key != "bundle"]
+    command = [sys.executable, "-m", "xattnres_monai", "compare", given["bundle"], *options]
+    printed = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert printed.stdout.strip().endswith(table.strip()), printed.stderr[-2000:]
+
+
 def test_finished_cells_are_not_run_again_and_broken_ones_go_on(given, table):
     folder = Path(given["output"])
     last = [folder / cell / "checkpoints" / "last.pt" for cell in ("baseline_seed0", "no_skip_seed0")]
@@ -63,9 +72,10 @@ def test_finished_cells_are_not_run_again_and_broken_ones_go_on(given, table):
 
 
 @pytest.mark.slow
-def test_more_seeds_extend_a_table_that_mlflow_gets_too(given, table, tmp_path):
+def test_more_seeds_extend_a_table_that_mlflow_gets_too(given, table, tmp_path, monkeypatch):
     folder = Path(given["output"])
     before = (folder / "baseline_seed0" / "log.txt").read_text()
+    monkeypatch.chdir(tmp_path)  # where MLflow puts the files
     text = compare(**{**given, "seeds": (0, 1)}, tracking=f"sqlite:///{tmp_path}/mlflow.db")
     assert "seed 1" in text and (folder / "baseline_seed0" / "log.txt").read_text() == before
     first, second = (weights(folder, f"baseline_seed{seed}") for seed in (0, 1))
@@ -75,6 +85,7 @@ def test_more_seeds_extend_a_table_that_mlflow_gets_too(given, table, tmp_path):
         metrics = dict(database.execute("select key, value from metrics"))
     assert names == {"baseline_seed0", "baseline_seed1", "no_skip_seed0", "no_skip_seed1", "comparison"}
     assert 0 <= metrics["val_mean_dice_left_ventricle"] <= 1
+    assert {path.name for path in tmp_path.glob("mlruns/**/artifacts/*")} == {path.name for path in folder.glob("*.*")}
 
 
 def test_cells_of_other_settings_are_refused(given, table):
@@ -122,7 +133,7 @@ def test_a_cell_that_fails_names_its_log(given, tmp_path):
 
 def test_differences_are_paired_by_structure_and_averaged_by_patient(tmp_path):
     """Of two patients, one with two cases; a distance that one variant lacks counts for neither."""
-    cells = [Cell(ZOO / NAME, (), variant, 0, tmp_path, 1, {}) for variant in ("baseline", "xattnres")]
+    cells = [Cell(ZOO / NAME, (), variant, 0, tmp_path, 1, {"val_interval": 1}) for variant in ("baseline", "xattnres")]
     figures = {
         "baseline": {"val_mean_dice": [[0.8, 0.6], [0.7, 0.7], [0.5, 0.9]], "hd95": [[9, 9], [9, 9], [9, 90]]},
         "xattnres": {"val_mean_dice": [[0.9, 0.6], [0.7, 0.8], [0.5, 0.0]], "hd95": [[8, 9], [9, 8], [9, math.nan]]},
@@ -136,3 +147,19 @@ def test_differences_are_paired_by_structure_and_averaged_by_patient(tmp_path):
     assert results.difference("val_mean_dice", "xattnres").values == pytest.approx([0.05, -0.45])
     assert results.difference("hd95", "xattnres").values == pytest.approx([-0.5, 0])
     assert "| xattnres  | 0.5833 | 1 " in results.text()
+
+
+def test_cells_take_the_gpus_in_turn_and_are_the_same_on_each(tmp_path, monkeypatch):
+    assert _device(1) == {}
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [_device(place)["device"] for place in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
+    for device in ("cuda:0", "cuda:1"):
+        cell = Cell(ZOO / NAME, (), "xattnres", 0, tmp_path, 1, {"device": device, "num_workers": 4})
+        cell.claim()
+        (cell.folder / "checkpoints").mkdir(exist_ok=True)
+
+
+def test_images_of_one_name_cannot_be_told_apart(tmp_path):
+    cases = [{"image": f"{patient}/ct.nii.gz", "patient_id": patient} for patient in "ab"]
+    with pytest.raises(ValueError, match=r"^got 2 images with 1 names, expected names that differ, .*; rename"):
+        _collected([Cell(ZOO / NAME, (), "xattnres", 0, tmp_path, 1, {"cases": cases})])

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from xattnres_monai.compare.statistics import summarised
+from xattnres_monai.compare.statistics import holm, summarised
 
 
 def test_a_shift_is_found_with_its_interval():
@@ -32,3 +32,8 @@ def test_of_few_patients_no_more_is_said_than_can_be(values, mean, p_value):
     difference = summarised(np.array(values))
     assert difference.mean == pytest.approx(mean, nan_ok=True) and difference.p_value == pytest.approx(p_value)
     assert np.isnan(difference.interval).all()
+
+
+def test_holm_by_hand():
+    assert holm([0.04, 0.01, 0.03, 0.9]) == pytest.approx([0.09, 0.04, 0.09, 0.9])
+    assert holm([0.6, 0.7]) == [1, 1] and holm([]) == []

@@ -15,11 +15,12 @@ import nibabel
 import numpy as np
 import pytest
 from monai.data import load_decathlon_datalist
+from monai.transforms import LoadImage
 from PIL import Image
 
 from tests.datasets.layouts import write_acdc, write_amos, write_btcv, write_busi, write_msd
 from xattnres_monai.datasets import acdc, amos, btcv, busi, msd
-from xattnres_monai.datasets.layout import find_images
+from xattnres_monai.datasets.layout import find_images, read_grid
 
 
 @dataclass(frozen=True)
@@ -235,3 +236,21 @@ def test_the_command_names_empty_and_broken_labels(tmp_path):
 def test_real_acdc(real_data):
     cases = acdc.datalist(real_data / "ACDC")
     assert len(cases) == 160 and sum(case["fold"] == 0 for case in cases) == 20
+
+
+def test_hidden_files_are_no_images(tmp_path):
+    for name in ("a.nii.gz", "._a.nii.gz"):
+        (tmp_path / name).touch()
+    assert find_images(tmp_path, "*.nii.gz") == [str(tmp_path / "a.nii.gz")]
+
+
+def test_voxel_sizes_are_those_that_monai_reads(tmp_path):
+    """Of a file whose sform says 1 mm and its qform and header what is true, as some of ACDC are said to be."""
+    image = nibabel.Nifti1Image(np.zeros((6, 5, 4), np.int16), np.diag([1.3, 1.3, 10, 1]))
+    image.header.set_sform(np.eye(4), code=2)
+    path = tmp_path / "a.nii.gz"
+    image.to_filename(path)
+    _, affine = read_grid(path)
+    expected = LoadImage()(path).affine
+    np.testing.assert_allclose(affine, expected)
+    np.testing.assert_allclose(np.abs(np.diag(affine)), [1.3, 1.3, 10, 1], rtol=1e-5)

@@ -147,6 +147,6 @@ def test_a_process_that_was_faster_wins(simulated, tmp_path, monkeypatch):
 def test_nilearn_is_missing(tmp_path, monkeypatch):
     for name in ("nilearn", "nilearn.datasets"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ImportError, match=r"nilearn.*pip install 'xattnres-monai\[demo\]'"):
+    with pytest.raises(ImportError, match=r"nilearn.*pip install nilearn"):
         simulate(tmp_path / "simulated")
     assert not any(tmp_path.iterdir())

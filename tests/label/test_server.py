@@ -95,6 +95,8 @@ def server(app, studies, tmp_path_factory):
                 break
             except requests.ConnectionError:
                 time.sleep(0.5)
+        else:
+            raise TimeoutError(log.read_text()[-3000:])
         yield address
     finally:
         process.terminate()
@@ -115,8 +117,9 @@ def infer(server: str, name: str, image: str, folder: Path) -> nibabel.Nifti1Ima
 
 def wait(server: str, task: str) -> None:
     """Until the last background task of a kind is done."""
-    status = "SUBMITTED"
+    status, end = "SUBMITTED", time.monotonic() + 300
     while status in ("RUNNING", "SUBMITTED"):
+        assert time.monotonic() < end, status
         time.sleep(1)
         last = requests.get(f"{server}/{task}/", timeout=30).json()
         status = last["status"]

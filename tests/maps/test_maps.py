@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import csv
 import math
+import subprocess
+import sys
 
 import nibabel
 import numpy as np
@@ -128,6 +130,17 @@ def test_the_command_writes_maps_on_the_grid_of_the_image(trained, tmp_path):
         ablation = [float(row["value"]) for row in csv.DictReader(file)]
     assert len(ablation) == len(shares) and min(ablation) < 1
     assert "not how much the result depends on it" in text and "Change of Dice with the label" in text
+
+
+def test_the_command_line_shows_one_stage_and_some_sources(trained, tmp_path):
+    given, _ = trained
+    more = {"output": str(tmp_path), "stage": "decoder0", "source": "encoder0,bottleneck"}
+    options = [f"--{key}={value}" for key, value in {**given, **more}.items() if key not in ("bundle", "image")]
+    command = [sys.executable, "-m", "xattnres_monai", "maps", given["bundle"], given["image"], *options]
+    printed = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert printed.returncode == 0, printed.stderr[-2000:]
+    written = {path.name for path in tmp_path.glob("*/*.nii.gz")}
+    assert written == {"decoder0_encoder0.nii.gz", "decoder0_bottleneck.nii.gz"}
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ class Case:
     multiple: tuple[int, ...]
 
 
-# every pair of values of two options; every combination is trained a step in the slow suite
+# every pair of values of two options; every combination is trained a step, those in 3D in the slow suite
 VARIANTS = [
     {"query": "static", "fusion": "replace", "skip_connections": True},
     {"query": "static", "fusion": "replace", "skip_connections": False},

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import torch
 from monai.networks.nets import UNet
 
 from tests.networks.case import Case
@@ -55,12 +54,3 @@ class TestXAttnResUNet(NetworkContract):
         removed = {name: tensor.shape[0] - ours[name].shape[0] for name, tensor in transposed.items()}
         # the up-layers lose the width of the encoder stage whose output they no longer see; nothing else changes
         assert sorted(width for width in removed.values() if width) == sorted(arguments["channels"][:-1])
-
-    def test_the_skip_decides_what_the_first_decoder_stage_sees(self):
-        torch.manual_seed(0)
-        options = {"skip_connections": False, "stages": "none"}
-        network = XAttnResUNet(**self.cases["2d"].arguments, xattnres=options).eval()
-        seen = []
-        network.model[2].register_forward_hook(lambda _, given, __: seen.append(given[0].shape[1]))
-        network(torch.rand(1, 1, 16, 16))
-        assert seen == [4]

@@ -20,7 +20,7 @@ from torch import nn
 from xattnres_monai.attention import CrossStageAttention
 from xattnres_monai.history import FeatureHistory
 
-__all__ = ["Work", "floor_seconds", "work"]
+__all__ = ["Rates", "Work", "least_seconds", "rates", "work"]
 
 
 class Work(NamedTuple):
@@ -64,13 +64,25 @@ def work(network: nn.Module, image: torch.Tensor) -> Work:
     return Work(moved, operations)
 
 
-def floor_seconds(needed: Work, device: str) -> float:
-    """The least time for ``needed`` in float32 on ``device``."""
+class Rates(NamedTuple):
+    """Seconds that a machine takes."""
+
+    copying: float  # for a number that is read or written
+    computing: float  # for an operation
+
+
+def least_seconds(needed: Work, rates: Rates) -> float:
+    """The least time for ``needed``: of moving and computing, what takes longer."""
+    return max(needed.numbers * rates.copying, needed.operations * rates.computing)
+
+
+def rates(device: str) -> Rates:
+    """What ``device`` reaches in float32."""
     source, target = torch.zeros(2, 2**26, device=device)
     left, right, product = torch.zeros(3, 2048, 2048, device=device)
     copying = _seconds(lambda: target.copy_(source), device) / (2 * source.numel())
     computing = _seconds(lambda: torch.mm(left, right, out=product), device) / (2 * 2048**3)
-    return max(needed.numbers * copying, needed.operations * computing)
+    return Rates(copying, computing)
 
 
 def _seconds(step: Callable[[], Any], device: str) -> float:

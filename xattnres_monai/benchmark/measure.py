@@ -20,7 +20,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from xattnres_monai.benchmark.cases import FORMS, Case
-from xattnres_monai.benchmark.floor import floor_seconds, work
+from xattnres_monai.benchmark.floor import least_seconds, rates, work
 
 __all__ = ["measure"]
 
@@ -82,7 +82,7 @@ def measure(
             **{mode: np.percentile(ratio, (25, 50, 75)).round(4).tolist() for mode, ratio in ratios.items()},
             **{name: round(count / counts["plain"][name], 4) for name, count in counts[form].items()},
         }
-    results["xattnres"]["floor"] = round(1 + floor_seconds(needed, device) / results["plain"]["inference"], 4)
+    results["xattnres"]["floor"] = round(1 + least_seconds(needed, rates(device)) / results["plain"]["inference"], 4)
     return results
 
 

@@ -20,6 +20,8 @@ from xattnres_monai.workflows import workflow
 
 __all__ = ["Cell", "run_cells"]
 
+MACHINE = ("device", "num_workers", "stitching_device")  # keys of the config that change nothing in the result
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -62,7 +64,7 @@ class Cell:
             "bundle": self.bundle.name,
             "overlays": [*self.overlays],
             "epochs": self.epochs,
-            "overrides": self.overrides,
+            "overrides": {key: value for key, value in self.overrides.items() if key not in MACHINE},
         }
         settings = json.loads(json.dumps(settings))  # as they will be read again, where a tuple is a list
         if (self.folder / "checkpoints").exists() and json.loads(path.read_text()) != settings:
@@ -73,7 +75,7 @@ class Cell:
     def workflow(self, *last: str, **more: Any) -> ConfigWorkflow:
         """The workflow of ``train.json``, the variant's overlays and then ``last``."""
         settings = {"output_dir": str(self.folder), "seed": self.seed, "train#trainer#max_epochs": self.epochs}
-        return workflow(self.bundle, ["train", *self.overlays, *last], **settings, **self.overrides, **more)
+        return workflow(self.bundle, ["train", *self.overlays, *last], **{**settings, **more, **self.overrides})
 
 
 def run_cells(cells: Sequence[Cell], jobs: int) -> list[Cell]:
@@ -81,7 +83,7 @@ def run_cells(cells: Sequence[Cell], jobs: int) -> list[Cell]:
 
     Args:
         cells: all of them.
-        jobs: number of cells that run at once; they share the processor's cores.
+        jobs: number of cells that run at once; they share the processor's cores, and one after another the GPUs.
 
     Returns:
         The cells that failed. Why is in their ``log.txt``.
@@ -90,33 +92,40 @@ def run_cells(cells: Sequence[Cell], jobs: int) -> list[Cell]:
     epochs = context.Value("i", sum(cell.epochs for cell in cells if cell.finished))
     threads = max(1, torch.get_num_threads() // jobs)
     waiting = [cell for cell in cells if not cell.finished]
-    running: list[tuple[Cell, SpawnProcess]] = []
+    running: dict[int, tuple[Cell, SpawnProcess]] = {}  # by place, of which there are as many as jobs
     failed = []
     with tqdm(total=sum(cell.epochs for cell in cells), desc="compare", unit="epoch", disable=None) as progress:
         try:
             while waiting or running:
-                while waiting and len(running) < jobs:
-                    process = context.Process(target=_run, args=(waiting[0], threads, epochs))
+                free = [place for place in range(jobs) if place not in running]
+                for place in free[: len(waiting)]:
+                    process = context.Process(target=_run, args=(waiting[0], threads, _device(place), epochs))
                     process.start()
-                    running.append((waiting.pop(0), process))
-                running[0][1].join(timeout=0.5)
-                ended = [entry for entry in running if entry[1].exitcode is not None]
-                failed += [cell for cell, process in ended if process.exitcode]
-                running = [entry for entry in running if entry not in ended]
-                progress.set_postfix_str(", ".join(cell.name for cell, _ in running))
+                    running[place] = waiting.pop(0), process
+                next(iter(running.values()))[1].join(timeout=0.5)
+                ended = {place: entry for place, entry in running.items() if entry[1].exitcode is not None}
+                failed += [cell for cell, process in ended.values() if process.exitcode]
+                running = {place: entry for place, entry in running.items() if place not in ended}
+                progress.set_postfix_str(", ".join(cell.name for cell, _ in running.values()))
                 progress.update(epochs.value - progress.n)
         finally:
-            for _, process in running:
+            for _, process in running.values():
                 process.terminate()
     return failed
 
 
-def _run(cell: Cell, threads: int, epochs: Any) -> None:
+def _device(place: int) -> dict[str, str]:
+    """The key of the config that gives a cell one of several GPUs; empty where there are not several."""
+    gpus = torch.cuda.device_count()
+    return {"device": f"cuda:{place % gpus}"} if gpus > 1 else {}
+
+
+def _run(cell: Cell, threads: int, device: dict[str, str], epochs: Any) -> None:
     with (cell.folder / "log.txt").open("a") as log:
         os.dup2(log.fileno(), 1)  # of this process, C++ included
         os.dup2(log.fileno(), 2)
     torch.set_num_threads(threads)
-    training = cell.workflow()
+    training = cell.workflow(**device)
     training.initialize()
 
     def add(number: int) -> None:
@@ -127,6 +136,6 @@ def _run(cell: Cell, threads: int, epochs: Any) -> None:
     training.trainer.add_event_handler(Events.STARTED, lambda trainer: add(trainer.state.epoch))
     training.trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda _: add(1))
     training.run()
-    evaluation = cell.workflow("evaluate", checkpoint=str(cell.folder / "checkpoints" / "model.pt"))
+    evaluation = cell.workflow("evaluate", checkpoint=str(cell.folder / "checkpoints" / "model.pt"), **device)
     evaluation.initialize()
     evaluation.run()

@@ -36,13 +36,16 @@ def compare(
     not run again, and one that was broken off goes on from its last epoch. Beside them lie ``cases.csv`` (Dice and
     distances of every variant, seed, case and class), ``comparison.md`` (what is returned) and ``differences.png``.
 
+    Compared are the networks of the last epoch, unless ``--val_interval`` is given: the best of several epochs, chosen
+    on the patients that are compared, favours variants that vary more.
+
     Args:
         bundle: its folder.
         variants: ``xattnres`` for the bundle as it is, else the X of ``configs/variant_X.json``; the first is the one
             that the others are compared with.
         seeds: of initial weights, augmentation and order.
         fold: that validates.
-        jobs: number of cells that run at once, sharing the processor's cores.
+        jobs: number of cells that run at once, sharing the processor's cores and the GPUs.
         epochs: of every training; by default the bundle's.
         network: the X of ``configs/network_X.json``; by default the bundle's own.
         output: folder for the results; by default ``output/compare`` of the bundle.
@@ -54,7 +57,7 @@ def compare(
 
     Raises:
         ValueError: for an unknown variant or fewer than two, fewer than one job, a folder with cells of other
-            settings, or ``tracking`` without MLflow.
+            settings, images of one name, or ``tracking`` without MLflow.
         RuntimeError: when cells failed; names their logs. The others are finished and stay.
     """
     root = Path(bundle).resolve()
@@ -65,9 +68,10 @@ def compare(
     if jobs < 1:
         raise ValueError(f"got jobs={jobs}, expected at least 1: the number of cells that run at once")
     if tracking and not optional_import("mlflow")[1]:
-        raise ValueError("got --tracking, which needs MLflow: pip install 'xattnres-monai[tracking]'")
+        raise ValueError("got --tracking, which needs MLflow: pip install mlflow")
     train = ConfigParser(ConfigParser.load_config_file(root / "configs" / "train.json"))
-    given = {"fold": fold, **overrides}
+    length = epochs or train["train#trainer#max_epochs"]
+    given = {"fold": fold, "val_interval": length, **overrides}
     folder = Path(output).resolve() if output else root / "output" / "compare"
     cells = [
         Cell(
@@ -76,7 +80,7 @@ def compare(
             variant=variant,
             seed=seed,
             output=folder,
-            epochs=epochs or train["train#trainer#max_epochs"],
+            epochs=length,
             overrides=given,
         )
         for seed in numbers  # all variants with one seed first: a table that is broken off can be read
@@ -99,7 +103,13 @@ def compare(
 
 def _collected(cells: Sequence[Cell]) -> Results:
     config = cells[0].workflow("evaluate").parser
-    patients = {stem(case["image"]): case["patient_id"] for case in config.get_parsed_content("cases")}
+    cases = config.get_parsed_content("cases")
+    patients = {stem(case["image"]): case["patient_id"] for case in cases}
+    if len(patients) < len(cases):
+        raise ValueError(
+            f"got {len(cases)} images with {len(patients)} names, expected names that differ, as their "
+            "figures are told apart by them; rename the files"
+        )
     return Results(cells, patients, classes=list(config["labels"].values())[1:], unit=config["distance_unit"])
 
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from xattnres_monai.compare.cells import Cell
-from xattnres_monai.compare.statistics import Difference, summarised
+from xattnres_monai.compare.statistics import Difference, holm, summarised
 from xattnres_monai.report import ASD, DICE, HD95, read_metric, table
 from xattnres_monai.tables import markdown
 
@@ -70,9 +70,11 @@ class Results:
         """The tables, in Markdown."""
         first = self.cells[0]
         patients = len(set(self.patients))
+        interval = first.overrides["val_interval"]
+        chosen = "the last epoch" if interval >= first.epochs else f"the best of every {interval} epochs on these cases"
         head = (
-            f"{first.bundle.name}; epochs: {first.epochs}; seeds: {', '.join(map(str, self.seeds))}; "
-            f"validation cases: {len(self.cases)}, of {patients} patients"
+            f"{first.bundle.name}; epochs: {first.epochs}; networks of {chosen}; seeds: "
+            f"{', '.join(map(str, self.seeds))}; validation cases: {len(self.cases)}, of {patients} patients"
         )
         averages = [
             f"{title}, over cases and seeds\n\n{table(self._stacked(metric), self.classes, digits)}"
@@ -116,16 +118,18 @@ class Results:
         return f"By seed; distances leave out the structures that a network missed altogether\n\n{markdown(lines)}"
 
     def _differences(self) -> str:
-        lines = [["", "Dice", "95 % interval", "Wilcoxon p", "patients better / worse", f"HD95 ({self.unit})", "p"]]
-        for variant in self.variants[1:]:
-            dice, hd95 = self.difference(DICE, variant), self.difference(HD95, variant)
+        lines = [["", "Dice", "95 % interval", "p", "patients better / worse", f"HD95 ({self.unit})", "p"]]
+        metrics = [[self.difference(metric, variant) for variant in self.variants[1:]] for metric in (DICE, HD95)]
+        adjusted = [holm([difference.p_value for difference in differences]) for differences in metrics]
+        for variant, dice, hd95, *p_values in zip(self.variants[1:], *metrics, *adjusted):
             better, worse = int((dice.values > 0).sum()), int((dice.values < 0).sum())
             interval = "–" if np.isnan(dice.interval).any() else "{:+.4f} … {:+.4f}".format(*dice.interval)
-            figures = [f"{dice.mean:+.4f}", interval, f"{dice.p_value:.3f}", f"{better} / {worse}"]
-            lines.append([variant, *figures, f"{hd95.mean:+.2f}", f"{hd95.p_value:.3f}"])
+            figures = [f"{dice.mean:+.4f}", interval, f"{p_values[0]:.3f}", f"{better} / {worse}"]
+            lines.append([variant, *figures, f"{hd95.mean:+.2f}", f"{p_values[1]:.3f}"])
         return (
             f"Differences to {self.variants[0]}, paired by patient (mean over seeds, classes and the patient's cases); "
-            f"interval by bootstrap over patients\n\n{markdown(lines)}"
+            "interval by bootstrap over patients, without what seeds vary; p by Wilcoxon's signed-rank test, adjusted "
+            f"by Holm for {len(lines) - 1} comparisons\n\n{markdown(lines)}"
         )
 
 

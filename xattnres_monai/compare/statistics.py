@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-__all__ = ["Difference", "summarised"]
+__all__ = ["Difference", "holm", "summarised"]
 
 Values = NDArray[np.float64]
 
@@ -39,3 +40,14 @@ def summarised(differences: Values) -> Difference:
         low, high = stats.bootstrap((differences,), np.mean, rng=np.random.default_rng(0)).confidence_interval
         interval = float(low), float(high)
     return Difference(differences, float(differences.mean()), interval, float(stats.wilcoxon(differences).pvalue))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values of several tests, adjusted so that under 0.05 one false finding among them has at most that probability.
+
+    Source: Holm, Scandinavian Journal of Statistics 6 (1979) 65-70.
+    """
+    p = np.asarray(p_values)
+    order = np.argsort(p)
+    adjusted = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
+    return adjusted[np.argsort(order)].tolist()

@@ -10,6 +10,7 @@ from typing import Any
 
 import nibabel
 import numpy as np
+from monai.data.utils import correct_nifti_header_if_necessary
 from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 from PIL import Image
@@ -53,7 +54,8 @@ def stem(path: str | Path) -> str:
 
 def find_images(root: str | Path, *pattern: str) -> list[str]:
     """Files in ``root`` that match the joined parts of a pattern, in order; a ``FileNotFoundError`` when none does."""
-    images = sorted(str(path) for path in Path(root).glob("/".join(pattern)))
+    found = Path(root).glob("/".join(pattern))
+    images = sorted(str(path) for path in found if not path.name.startswith("."))  # macOS leaves ._case.nii.gz
     if not images:
         raise FileNotFoundError(
             f"no file matches {Path(root, *pattern)}, expected images; give others as images, e.g. ['case.nii.gz']"
@@ -80,8 +82,10 @@ def read_grid(path: str | Path) -> Grid:
     if str(path).endswith(".png"):
         with Image.open(path) as picture:
             return picture.size, np.eye(4)
-    header = nibabel.load(path)
-    return header.shape, header.affine
+    image = nibabel.load(path)
+    if not grid_fault(image.affine):
+        image = correct_nifti_header_if_necessary(image)  # as MONAI's reader does
+    return image.shape, image.affine
 
 
 def grid_fault(affine: NDArray[np.float64]) -> str:

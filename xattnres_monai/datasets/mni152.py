@@ -141,7 +141,7 @@ def _template() -> dict[str, Any]:
             load_mni152_wm_template,
         )
     except ImportError as error:
-        raise ImportError("nilearn is needed for the embedded demo data: pip install 'xattnres-monai[demo]'") from error
+        raise ImportError("nilearn is needed for the embedded demo data: pip install nilearn") from error
     brain = load_mni152_template(resolution=SPACING)
     grey, white = (
         load(resolution=SPACING).get_fdata(dtype=np.float32)

@@ -14,7 +14,7 @@ from monai.networks.nets import SegResNet
 from torch import Tensor
 
 from xattnres_monai.history import FeatureHistory
-from xattnres_monai.networks.checks import check_channels, check_multiples
+from xattnres_monai.networks.checks import check_channels, check_multiples, check_not_one_voxel
 from xattnres_monai.options import XAttnResOptions
 from xattnres_monai.stages import Stage, attention_maps, cross_stage_attentions
 
@@ -104,7 +104,9 @@ class XAttnResSegResNet(SegResNet):
 
     def _check_input(self, x: Tensor) -> None:
         check_channels(self, x, self.spatial_dims, self.in_channels)
-        check_multiples(self, x, [2 ** len(self.up_layers)] * self.spatial_dims)
+        multiples = [2 ** len(self.up_layers)] * self.spatial_dims
+        check_multiples(self, x, multiples)
+        check_not_one_voxel(self, x, multiples)
 
     def _upsample(self, step: int, feature: Tensor) -> Tensor:
         for index, layer in enumerate(self.up_samples):
