@@ -17,6 +17,12 @@ def test_prints_the_table_of_bundles():
     assert "msd_hippocampus_mri_segmentation" in result.stdout
 
 
+def test_counts_what_networks_ask_for():
+    result = call("benchmark", "--device", "meta", "--cases", "unet_2d,unet_2d_wide", "--query=spatial")
+    lines = result.stdout.splitlines()
+    assert result.returncode == 0 and sum("| xattnres " in line for line in lines) == 2, result.stderr
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [(("bundles", "check", "--zoo", "/nowhere"), "has no folder templates"), (("report", "/nowhere"), "/nowhere")],

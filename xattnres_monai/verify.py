@@ -124,9 +124,10 @@ def _properties(root: Path) -> str:
         "inference": {"images": [""], "checkpoint": ""},
     }
     for configs, overrides in given.items():
-        flow = workflow(root, configs.split(), num_workers=0, **overrides)
-        flow.initialize()
-        wrong = flow.check_properties()
+        with tempfile.TemporaryDirectory() as output:  # handlers open their logs
+            flow = workflow(root, configs.split(), num_workers=0, output_dir=output, **overrides)
+            flow.initialize()
+            wrong = flow.check_properties()
         if wrong:
             raise ValueError(f"{configs}: wrong or not referred to are {', '.join(wrong)}")
     return f"those of {', '.join(given)}"

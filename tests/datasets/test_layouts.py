@@ -25,7 +25,7 @@ from xattnres_monai.datasets.layout import find_images, read_grid
 
 @dataclass(frozen=True)
 class Dataset:
-    """How to write it, how to read it, its cases by fold, and words of the error that another folder gets."""
+    """How to write and to read it, its cases by fold, and words of the errors that another and an empty folder get."""
 
     write: Callable[[Path], Path]
     read: Callable[..., list[dict[str, Any]]]
@@ -33,6 +33,7 @@ class Dataset:
     training: int
     differs: str
     source: str
+    empty: str
 
 
 def read_ct(root: Path, **options: int) -> list[dict[str, Any]]:
@@ -45,20 +46,35 @@ def read_mri(root: Path, **options: int) -> list[dict[str, Any]]:
 
 DATASETS = {
     "acdc": Dataset(
-        write_acdc, acdc.datalist, {"patient005_frame01", "patient005_frame09"}, 8, "no folder training", "creatis"
+        write_acdc,
+        acdc.datalist,
+        {"patient005_frame01", "patient005_frame09"},
+        8,
+        "no folder training",
+        "creatis",
+        "training has no patient with a frame",
     ),
-    "amos ct": Dataset(write_amos, read_ct, {"amos_0008"}, 3, "imagesTr", "zenodo"),
-    "amos mri": Dataset(
-        write_amos,
-        read_mri,
-        {"amos_0517"},
-        3,
-        "imagesTr",
-        "zenodo",
+    "amos ct": Dataset(write_amos, read_ct, {"amos_0008"}, 3, "imagesTr", "zenodo", "no CT volume"),
+    "amos mri": Dataset(write_amos, read_mri, {"amos_0517"}, 3, "imagesTr", "zenodo", "no MRI volume"),
+    "btcv": Dataset(
+        write_btcv,
+        btcv.datalist,
+        {"img0035", "img0040"},
+        4,
+        "neither Training/img",
+        "synapse",
+        "no file img0001.nii.gz or the like",
     ),
-    "btcv": Dataset(write_btcv, btcv.datalist, {"img0035", "img0040"}, 4, "neither Training/img", "synapse"),
-    "busi": Dataset(write_busi, busi.datalist, None, 4, "no folder benign", "scholar.cu.edu.eg"),
-    "msd": Dataset(write_msd, msd.datalist, None, 8, "no dataset.json", "medicaldecathlon"),
+    "busi": Dataset(
+        write_busi,
+        busi.datalist,
+        None,
+        4,
+        "no folder benign",
+        "scholar.cu.edu.eg",
+        "benign and malignant have no image",
+    ),
+    "msd": Dataset(write_msd, msd.datalist, None, 8, "no dataset.json", "medicaldecathlon", "nii.gz is missing"),
 }
 
 
@@ -105,7 +121,7 @@ def test_another_folder_gets_the_layout_and_the_source(dataset, tmp_path):
 def test_a_layout_without_files_is_no_data_set(dataset, root):
     for path in [*root.rglob("*.nii.gz"), *root.rglob("*.png")]:
         path.unlink()
-    with pytest.raises((FileNotFoundError, ValueError), match=r"expected|missing"):
+    with pytest.raises((FileNotFoundError, ValueError), match=dataset.empty):
         dataset.read(root)
 
 
