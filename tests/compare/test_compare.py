@@ -15,7 +15,7 @@ import torch
 from tests.bundle_runs import ZOO, overrides
 from tests.datasets.layouts import write_acdc
 from xattnres_monai.compare.cells import Cell, _device
-from xattnres_monai.compare.command import _collected, compare
+from xattnres_monai.compare.command import compare
 from xattnres_monai.compare.results import Results
 
 NAME = "acdc_mri_segmentation"
@@ -150,11 +150,13 @@ def test_differences_are_paired_by_structure_and_averaged_by_patient(tmp_path):
 
 
 def test_cells_take_the_gpus_in_turn_and_are_the_same_on_each(tmp_path, monkeypatch):
-    assert _device(1) == {}
+    cell = Cell(ZOO / NAME, (), "xattnres", 0, tmp_path, 1, {})
+    assert _device(cell, 1) == {}
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert [_device(place)["device"] for place in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
+    assert [_device(cell, place)["device"] for place in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
     for device in ("cuda:0", "cuda:1"):
         cell = Cell(ZOO / NAME, (), "xattnres", 0, tmp_path, 1, {"device": device, "num_workers": 4})
+        assert _device(cell, 1) == {}
         cell.claim()
         (cell.folder / "checkpoints").mkdir(exist_ok=True)
 
@@ -162,4 +164,5 @@ def test_cells_take_the_gpus_in_turn_and_are_the_same_on_each(tmp_path, monkeypa
 def test_images_of_one_name_cannot_be_told_apart(tmp_path):
     cases = [{"image": f"{patient}/ct.nii.gz", "patient_id": patient} for patient in "ab"]
     with pytest.raises(ValueError, match=r"^got 2 images with 1 names, expected names that differ, .*; rename"):
-        _collected([Cell(ZOO / NAME, (), "xattnres", 0, tmp_path, 1, {"cases": cases})])
+        compare(str(ZOO / NAME), output=str(tmp_path), cases=cases)
+    assert not list(tmp_path.iterdir())

@@ -75,7 +75,7 @@ class Cell:
     def workflow(self, *last: str, **more: Any) -> ConfigWorkflow:
         """The workflow of ``train.json``, the variant's overlays and then ``last``."""
         settings = {"output_dir": str(self.folder), "seed": self.seed, "train#trainer#max_epochs": self.epochs}
-        return workflow(self.bundle, ["train", *self.overlays, *last], **{**settings, **more, **self.overrides})
+        return workflow(self.bundle, ["train", *self.overlays, *last], **settings, **self.overrides, **more)
 
 
 def run_cells(cells: Sequence[Cell], jobs: int) -> list[Cell]:
@@ -99,7 +99,9 @@ def run_cells(cells: Sequence[Cell], jobs: int) -> list[Cell]:
             while waiting or running:
                 free = [place for place in range(jobs) if place not in running]
                 for place in free[: len(waiting)]:
-                    process = context.Process(target=_run, args=(waiting[0], threads, _device(place), epochs))
+                    process = context.Process(
+                        target=_run, args=(waiting[0], threads, _device(waiting[0], place), epochs)
+                    )
                     process.start()
                     running[place] = waiting.pop(0), process
                 next(iter(running.values()))[1].join(timeout=0.5)
@@ -114,9 +116,9 @@ def run_cells(cells: Sequence[Cell], jobs: int) -> list[Cell]:
     return failed
 
 
-def _device(place: int) -> dict[str, str]:
-    """The key of the config that gives a cell one of several GPUs; empty where there are not several."""
-    gpus = torch.cuda.device_count()
+def _device(cell: Cell, place: int) -> dict[str, str]:
+    """The key of the config that gives a cell one of several GPUs; empty without several, or with a device given."""
+    gpus = 0 if "device" in cell.overrides else torch.cuda.device_count()
     return {"device": f"cuda:{place % gpus}"} if gpus > 1 else {}
 
 

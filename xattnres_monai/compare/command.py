@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,8 @@ def compare(
         for seed in numbers  # all variants with one seed first: a table that is broken off can be read
         for variant in names
     ]
+    config = cells[0].workflow("evaluate").parser
+    patients = _patients(config.get_parsed_content("cases"))  # what is wrong with the data is told before hours of work
     for cell in cells:
         cell.claim()
     failed = run_cells(cells, jobs)
@@ -94,23 +96,22 @@ def compare(
         raise RuntimeError(
             f"{len(failed)} of {len(cells)} cells failed, why is at the end of {logs}; mend it, run again"
         )
-    results = _collected(cells)
+    results = Results(cells, patients, classes=list(config["labels"].values())[1:], unit=config["distance_unit"])
     text = _write(results, folder)
     if tracking:
         results.track(tracking, folder)
     return f"{text}\nwritten to {folder}: comparison.md, cases.csv, differences.png"
 
 
-def _collected(cells: Sequence[Cell]) -> Results:
-    config = cells[0].workflow("evaluate").parser
-    cases = config.get_parsed_content("cases")
+def _patients(cases: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Patient of every case, by the name of its image, as evaluations name it."""
     patients = {stem(case["image"]): case["patient_id"] for case in cases}
     if len(patients) < len(cases):
         raise ValueError(
             f"got {len(cases)} images with {len(patients)} names, expected names that differ, as their "
             "figures are told apart by them; rename the files"
         )
-    return Results(cells, patients, classes=list(config["labels"].values())[1:], unit=config["distance_unit"])
+    return patients
 
 
 def _write(results: Results, folder: Path) -> str:
