@@ -77,6 +77,16 @@ def test_inference_writes_labels_on_the_grid_of_the_image(trained):
             assert int(np.max(label.dataobj)) < len(flow.parser.get_parsed_content("labels"))
 
 
+def test_acdc_is_evaluated_on_its_testing_patients_when_told_to(tmp_path):
+    name = "acdc_mri_segmentation"
+    data = SMALL[name].write(tmp_path / "data")
+    network = workflow(name, "inference", data, tmp_path).parser.get_parsed_content("network_def")
+    torch.save(network.state_dict(), tmp_path / "model.pt")
+    cases = "$acdc.datalist(@data_root, testing=True)"
+    run(name, "train evaluate", data, tmp_path, cases=cases, checkpoint=str(tmp_path / "model.pt"))
+    assert read_metric(tmp_path / "evaluation", "val_mean_dice")[0] == ["patient101_frame01", "patient101_frame09"]
+
+
 @pytest.mark.parametrize("config", ["train", "inference"])
 def test_has_the_properties_that_monai_requires(trained, config):
     name, data, output = trained

@@ -26,7 +26,9 @@ LAYOUT = Layout(
 )
 
 
-def datalist(dataset_dir: str | Path, folds: int | None = None, seed: int = 0) -> list[dict[str, Any]]:
+def datalist(
+    dataset_dir: str | Path, folds: int | None = None, seed: int = 0, testing: bool = False
+) -> list[dict[str, Any]]:
     """The end-diastolic and end-systolic frames of all patients with labels, ``testing`` excepted.
 
     Args:
@@ -34,6 +36,7 @@ def datalist(dataset_dir: str | Path, folds: int | None = None, seed: int = 0) -
         folds: number of folds over all patients; by default the folder ``validation`` is fold 0 and the only one, and
             without such a folder there are five.
         seed: of the split into folds.
+        testing: the patients of ``testing`` instead, all in fold 0: for evaluation.
 
     Returns:
         Dictionaries with ``image``, ``label`` (paths), ``case_id``, ``patient_id`` and ``fold``, by case id.
@@ -43,17 +46,20 @@ def datalist(dataset_dir: str | Path, folds: int | None = None, seed: int = 0) -
         ValueError: for frames whose label is missing or does not fit, all at once.
     """
     root = Path(dataset_dir)
-    if not (root / "training").is_dir():
-        raise LAYOUT.error(root, "it has no folder training")
+    parts = ("testing",) if testing else ("training", "validation")
+    if not (root / parts[0]).is_dir():
+        raise LAYOUT.error(root, f"it has no folder {parts[0]}")
     cases = []
-    for part in ("training", "validation"):
+    for part in parts:
         for image in root.glob(f"{part}/patient*/patient*_frame[0-9][0-9].nii.gz"):
             label = image.with_name(image.name.replace(".nii.gz", "_gt.nii.gz"))
             patient = {"case_id": stem(image), "patient_id": image.parent.name}
             cases.append({"image": str(image), "label": str(label), **patient})
     if not cases:
-        raise LAYOUT.error(root, "training has no patient with a frame")
+        raise LAYOUT.error(root, f"{parts[0]} has no patient with a frame")
     check_pairs(cases)
+    if testing:
+        return official_fold(cases, lambda case: True)
     if folds is None and (root / "validation").is_dir():
         return official_fold(cases, lambda case: Path(case["image"]).parts[-3] == "validation")
     return assign_folds(cases, 5 if folds is None else folds, seed)
