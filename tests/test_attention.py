@@ -12,9 +12,7 @@ from xattnres_monai import (
     CrossStageAttention,
     FeatureHistory,
     Stage,
-    XAttnResOptions,
     attention,
-    attention_maps,
     blockwise,
     cross_stage_attentions,
 )
@@ -207,78 +205,7 @@ def test_a_history_without_the_current_feature_is_refused():
         module(torch.rand(1, 8, 4, 4), FeatureHistory())
 
 
-def test_stages_select_who_aggregates():
-    stages = [Stage("a", 4, "encoder"), Stage("b", 8, "encoder"), Stage("c", 16, "encoder"), Stage("d", 8, "decoder")]
-
-    def aggregating(selection):
-        attentions = cross_stage_attentions(2, stages, {"stages": selection})
-        assert list(attentions) == ["a", "b", "c", "d"]
-        return [name for name, module in attentions.items() if isinstance(module, CrossStageAttention)]
-
-    assert aggregating("all") == ["c", "d"]
-    assert aggregating("encoder") == ["c"]
-    assert aggregating("decoder") == ["d"]
-    assert aggregating("none") == []
-
-
-def test_fine_sources_need_the_scale_of_every_stage():
-    stages = [Stage("a", 4, "encoder", scale=4), Stage("b", 4, "encoder"), Stage("c", 4, "decoder")]
-    with pytest.raises(ValueError, match=r"^got no scale of the stages b, c, which sources='fine' needs"):
-        cross_stage_attentions(2, stages, {"sources": "fine"})
-
-
 def test_without_sources_the_current_feature_is_all_there_is():
     history, current = FeatureHistory(), torch.rand(1, 4, 8, 8)
     history.append(current)
     torch.testing.assert_close(CrossStageAttention(2, 4, [])(current, history), current)
-
-
-def test_maps_of_a_network_of_ones_own():
-    class Network(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.stages = nn.ModuleList(nn.Conv2d(i, o, 3, 2, 1) for i, o in [(1, 4), (4, 8), (8, 8)])
-            self.last = CrossStageAttention(2, 8, [4])
-
-        def forward(self, x):
-            history = FeatureHistory()
-            for stage in self.stages[:2]:
-                x = stage(x)
-                history.append(x)
-            return self.stages[2](self.last(x, history))
-
-    network, image = Network(), torch.rand(1, 1, 16, 16)
-    maps = attention_maps(network, image)
-    assert {name: tuple(weights.shape) for name, weights in maps.items()} == {"last": (1, 2, 4, 4)}
-    network.compile(backend="eager")
-    network(image)
-    assert torch.equal(attention_maps(network, image)["last"], maps["last"])
-
-
-@pytest.mark.parametrize(
-    "options, error, message",
-    [
-        ({"stage": "all"}, ValueError, r"unknown option 'stage', expected one of .*; did you mean 'stages'\?"),
-        ({"fusion": "replase"}, ValueError, r"option 'fusion': got 'replase', expected .*; did you mean 'replace'\?"),
-        ({"skip_connections": "yes"}, ValueError, r"option 'skip_connections': got 'yes', expected one of True, False"),
-        ({"recompute": 1}, ValueError, r"option 'recompute': got 1, expected one of True, False"),
-        ({"query": None}, ValueError, r"option 'query': got None, expected one of 'static', 'spatial'"),
-        ("decoder", TypeError, r"got 'decoder', expected a mapping"),
-    ],
-)
-def test_bad_options_are_one_line_that_helps(options, error, message):
-    with pytest.raises(error, match=message) as caught:
-        XAttnResOptions.of(options)
-    assert "\n" not in str(caught.value)
-
-
-def test_options_from_nothing_a_mapping_or_options():
-    assert XAttnResOptions.of(None) == XAttnResOptions()
-    assert XAttnResOptions.of({"query": "spatial"}) == XAttnResOptions(query="spatial")
-    assert XAttnResOptions.of(XAttnResOptions(stages="none")).stages == "none"
-
-
-def test_maps_leave_a_network_in_training_as_it_was():
-    network, image = nn.Sequential(nn.BatchNorm2d(1), nn.Dropout(0.5)), torch.rand(2, 1, 4, 4)
-    attention_maps(network, image)
-    assert network.training and network[1].training and network[0].num_batches_tracked == 0
