@@ -8,7 +8,7 @@ from torch import Tensor
 
 __all__ = ["interpolate"]
 
-FEW = 48  # voxels of an axis; beyond, PyTorch's kernels were measured to be faster than a matrix (docs/performance.md)
+FEW = 48  # voxels of an axis; beyond, PyTorch's kernel takes less time than a matrix (docs/performance.md)
 
 
 def interpolate(feature: Tensor, size: list[int]) -> Tensor:
