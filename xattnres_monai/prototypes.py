@@ -128,6 +128,16 @@ class OwnQueries(Lean):
         return pointwise(current, self.queries[-1]) * rms_of(current)
 
 
+def beyond_skip(network: nn.Module) -> nn.Module:
+    """Own queries, and a UNet's decoder stage does not draw on the encoder output that its skip connection brings anyway."""
+    for name, module in network.xattnres.items():
+        skipped = int(name.removeprefix("decoder")) if name.startswith("decoder") else -1
+        if network.skip_connections and skipped in getattr(module, "sources", ()):
+            place = module.sources.index(skipped)
+            del module.sources[place], module.widths[place], module.aligners[place]
+    return own_queries(network)
+
+
 def rms_of(feature: Tensor) -> Tensor:
     return torch.rsqrt(feature.square().mean(1, keepdim=True) + EPS)
 
