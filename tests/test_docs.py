@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import runpy
 from pathlib import Path
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -22,3 +23,9 @@ def test_a_network_of_ones_own_gets_xattnres_in_fewer_than_15_lines(capsys):
     assert maps == "{'encoder2': (1, 2, 16, 24), 'decoder3': (1, 3, 8, 12), 'decoder4': (1, 4, 16, 24)}"
     added = [line for line in difflib.ndiff(plain.splitlines(), extended.splitlines()) if line.startswith("+ ")]
     assert len(added) < 15
+
+
+def test_the_figure_of_the_mechanism_is_drawn_from_a_real_network(tmp_path):
+    picture = tmp_path / "mechanism.png"
+    runpy.run_path(str(DOCS / "figures" / "mechanism.py"))["figure"]().savefig(picture)
+    assert picture.stat().st_size > 10_000

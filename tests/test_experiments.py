@@ -59,7 +59,7 @@ def test_variants_are_what_their_names_say():
     assert counts["variant_baseline_no_skip"] < counts["variant_no_skip"] < counts[None]
     assert counts["variant_baseline_no_skip"] < counts["variant_baseline"] < counts["variant_encoder_only"]
     assert counts["variant_decoder_only"] < counts[None] < counts["variant_residual"]
-    assert counts["variant_spatial_query"] > counts[None] > counts["variant_fine_sources"]
+    assert counts["variant_spatial_query"] > counts[None] > counts["variant_literal"]
 
 
 def test_precision_and_stitching_are_keys(tmp_path):

@@ -39,10 +39,8 @@ def test_keeps_the_order_and_the_features_themselves():
     ],
 )
 def test_pools_to_the_grid_as_the_reference_does(size, grid):
-    for training in (True, False):  # on a CPU pairs are averaged in another way for inference
-        history = _history(size)
-        with torch.set_grad_enabled(training):
-            torch.testing.assert_close(history.pooled(0, list(grid)), resample(history.feature(0), grid))
+    history = _history(size)
+    torch.testing.assert_close(history.pooled(0, list(grid)), resample(history.feature(0), grid))
 
 
 def test_factor_two_equals_linear_interpolation():
@@ -74,11 +72,9 @@ def test_pools_in_half_precision_in_training(size, grid, dtype):
     "size, grid", [((8, 8), (4, 4)), ((8, 8), (2, 2)), ((4, 4, 4), (2, 2, 2)), ((3, 3, 3), (1, 1, 1))]
 )
 def test_averages_of_large_numbers_are_in_the_range_of_float16(size, grid):
-    for training in (True, False):
-        history = FeatureHistory()
-        history.append(torch.full((1, 2, *size), 6e4, dtype=torch.float16))
-        with torch.set_grad_enabled(training):
-            assert torch.equal(history.pooled(0, list(grid)), torch.full((1, 2, *grid), 6e4, dtype=torch.float16))
+    history = FeatureHistory()
+    history.append(torch.full((1, 2, *size), 6e4, dtype=torch.float16))
+    assert torch.equal(history.pooled(0, list(grid)), torch.full((1, 2, *grid), 6e4, dtype=torch.float16))
 
 
 def test_an_axis_that_is_coarser_stays():
@@ -102,9 +98,9 @@ def test_every_level_is_made_once(monkeypatch):
     assert len(made) == 3
 
 
-@pytest.mark.parametrize("size", [(8, 6), (8, 3, 6), (1, 4), (4, 8, 2)], ids=str)
-def test_pairs_are_averaged_as_pytorch_does(size):
-    factors = [2 if side % 2 == 0 else 1 for side in size]
-    feature = torch.randn(2, 3, *size, dtype=torch.float64)
-    pool = F.avg_pool2d if len(size) == 2 else F.avg_pool3d
-    torch.testing.assert_close(history_module._halved(feature, factors), pool(feature, factors))
+def test_mean_squares_are_those_of_the_pooled_feature_each_made_once():
+    history = _history((8, 8))
+    square = history.mean_square(0, [4, 4])
+    torch.testing.assert_close(square, history.pooled(0, [4, 4]).square().mean(1, keepdim=True) + 1e-6)
+    assert history.mean_square(0, [4, 4]) is square
+    assert history.mean_square(0, [8, 8]).shape == (2, 1, 8, 8)

@@ -21,10 +21,14 @@ def test_stages_select_who_aggregates():
     assert aggregating("none") == []
 
 
-def test_fine_sources_need_the_scale_of_every_stage():
-    stages = [Stage("a", 4, "encoder", scale=4), Stage("b", 4, "encoder"), Stage("c", 4, "decoder")]
-    with pytest.raises(ValueError, match=r"^got no scale of the stages b, c, which sources='fine' needs"):
-        cross_stage_attentions(2, stages, {"sources": "fine"})
+@pytest.mark.parametrize(
+    "sources, skips, expected", [("unskipped", True, [1, 2]), ("all", True, [0, 1, 2]), ("unskipped", False, [0, 1, 2])]
+)
+def test_a_stage_does_not_draw_on_what_its_skip_connection_brings(sources, skips, expected):
+    stages = [Stage(name, 4, "encoder") for name in "abcd"]
+    stages.append(Stage("e", 4, "decoder", skip="a"))
+    attentions = cross_stage_attentions(2, stages, {"sources": sources, "skip_connections": skips})
+    assert attentions["e"].sources == expected and attentions["d"].sources == [0, 1]
 
 
 def test_maps_of_a_network_of_ones_own():

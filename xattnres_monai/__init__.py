@@ -1,8 +1,7 @@
 """Cross-stage attention residuals (XAttnRes, arXiv 2604.03297) for MONAI."""
 
-from xattnres_monai.alignment import StageAligner
 from xattnres_monai.attention import CrossStageAttention
-from xattnres_monai.functional import depth_attention, depth_weights
+from xattnres_monai.functional import depth_attention, depth_weights, nested_attention
 from xattnres_monai.history import FeatureHistory
 from xattnres_monai.networks import XAttnResSegResNet, XAttnResSwinUNETR, XAttnResUNet, XAttnResUNETR
 from xattnres_monai.options import XAttnResOptions
@@ -16,7 +15,6 @@ __all__ = [
     "FeatureHistory",
     "LoadReport",
     "Stage",
-    "StageAligner",
     "XAttnResOptions",
     "XAttnResSegResNet",
     "XAttnResSwinUNETR",
@@ -27,4 +25,5 @@ __all__ = [
     "depth_attention",
     "depth_weights",
     "load_backbone",
+    "nested_attention",
 ]

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from xattnres_monai.functional import mean_square
+
 __all__ = ["FeatureHistory"]
 
 
@@ -15,7 +17,8 @@ class FeatureHistory:
     A source that is finer than a stage is brought to its grid by average pooling, level by level: an axis is halved as
     long as an even factor (rounded up) is left, but not below the grid that asks, and every level is kept for the
     stages to come. For factor 2 this equals linear interpolation; beyond, it is free of the aliasing that interpolation
-    has. Sizes that do not divide are pooled adaptively.
+    has. Sizes that do not divide are pooled adaptively. The mean square of a source over its channels, by which keys
+    are normalised, is computed once and pooled in the same way.
 
     Example::
 
@@ -26,8 +29,9 @@ class FeatureHistory:
     """
 
     def __init__(self) -> None:
-        # pyramids[k] holds source k and its pooled copies
+        # pyramids[k] holds source k and its pooled copies, squares[k] its mean square and the pooled copies of that
         self.pyramids: list[list[Tensor]] = []
+        self.squares: list[list[Tensor]] = []
 
     def __len__(self) -> int:
         return len(self.pyramids)
@@ -35,6 +39,8 @@ class FeatureHistory:
     def append(self, feature: Tensor) -> None:
         """Add the output ``(B, C, *S)`` of the stage that ran last."""
         self.pyramids.append([feature])
+        empty: list[Tensor] = []
+        self.squares.append(empty)
 
     def feature(self, index: int) -> Tensor:
         """The output of stage ``index`` as it was appended."""
@@ -50,19 +56,43 @@ class FeatureHistory:
         Returns:
             Tensor ``(B, C, *min(S, size))``; an axis that is coarser than ``size`` stays as it is.
         """
-        feature = self.pyramids[index][0]
-        target = [min(n, m) for n, m in zip(feature.shape[2:], size)]
-        while list(feature.shape[2:]) != target:
-            feature = self._level(index, feature, _next_level(list(feature.shape[2:]), target))
-        return feature
+        return pooled(self.pyramids[index], size)
 
-    def _level(self, index: int, finer: Tensor, size: list[int]) -> Tensor:
-        for copy in self.pyramids[index]:
-            if list(copy.shape[2:]) == size:
-                return copy
-        copy = _average_pool(finer, size)
-        self.pyramids[index].append(copy)
-        return copy
+    def mean_square(self, index: int, size: list[int]) -> Tensor:
+        """The mean square of stage ``index`` over its channels, pooled as :meth:`pooled` does.
+
+        Args:
+            index: position of the source in the history.
+            size: spatial size of the grid that asks, in voxels.
+
+        Returns:
+            Tensor ``(B, 1, *min(S, size))``, in float32 at least.
+        """
+        feature = self.pooled(index, size)
+        for square in self.squares[index]:
+            if square.shape[2:] == feature.shape[2:]:
+                return square
+        square = mean_square(feature)
+        self.squares[index].append(square)
+        return square
+
+
+def pooled(levels: list[Tensor], size: list[int]) -> Tensor:
+    """The first of ``levels`` on the grid ``size``; levels that are made on the way are added to the list."""
+    feature = levels[0]
+    target = [min(n, m) for n, m in zip(feature.shape[2:], size)]
+    while list(feature.shape[2:]) != target:
+        feature = _level(levels, feature, _next_level(list(feature.shape[2:]), target))
+    return feature
+
+
+def _level(levels: list[Tensor], finer: Tensor, size: list[int]) -> Tensor:
+    for copy in levels:
+        if list(copy.shape[2:]) == size:
+            return copy
+    copy = _average_pool(finer, size)
+    levels.append(copy)
+    return copy
 
 
 def _next_level(size: list[int], target: list[int]) -> list[int]:
@@ -79,25 +109,8 @@ def _average_pool(feature: Tensor, size: list[int]) -> Tensor:
     dtype = feature.dtype
     if feature.device.type == "cpu" and dtype != torch.float64:
         feature = feature.float()  # in float16 its kernels add up beyond the range, and some are missing
-    if not torch.jit.is_scripting():
-        inference = not torch.is_grad_enabled() and not torch.jit.is_tracing() and not torch.compiler.is_compiling()
-        if inference and divides and max(factors) == 2 and feature.device.type == "cpu":
-            return _halved(feature, factors).to(dtype)
     if feature.dim() == 4:
         pooled = F.avg_pool2d(feature, factors) if divides else F.adaptive_avg_pool2d(feature, size)  # type: ignore[arg-type]
     else:
         pooled = F.avg_pool3d(feature, factors) if divides else F.adaptive_avg_pool3d(feature, size)  # type: ignore[arg-type]
     return pooled.to(dtype)
-
-
-def _halved(feature: Tensor, factors: list[int]) -> Tensor:
-    """Averages of pairs along the axes of factor 2, in a tenth to a half of the time of PyTorch's pooling on a CPU.
-
-    Not for training: the gradients take more memory (docs/performance.md).
-    """
-    total = feature
-    for axis, factor in enumerate(factors, start=2):
-        if factor == 2:
-            even, odd = total.unflatten(axis, (-1, 2)).unbind(axis + 1)
-            total = even + odd
-    return total * 0.5 ** factors.count(2)

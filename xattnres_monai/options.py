@@ -15,11 +15,13 @@ class XAttnResOptions:
     """What a network does with its feature history.
 
     Args:
+        form: ``nested``, sources are weighed on their own grids (docs/mechanism.md), or ``literal``, the equation of
+            arXiv 2604.03297 as it stands, which costs much more.
         stages: which stages aggregate; the history always holds all of them. The bottleneck counts as encoder.
-        sources: which earlier outputs a stage draws on: ``all`` (the paper), or ``fine``, those on a grid that is not
-            coarser than its own; what comes from coarser grids then comes by way of the stage before.
-        query: ``static``, one learned vector per stage (arXiv 2604.03297), or ``spatial``, a 1×1 convolution of the
-            current feature, divided by √C (the authors' later "spatial adaptive pseudo-query").
+        sources: which earlier outputs a stage draws on: ``all`` (the paper), or ``unskipped``, all but the one that its
+            own skip connection brings as it is: cheaper.
+        query: ``static``, learned vectors (arXiv 2604.03297), or ``spatial``, which adds to them a 1×1 convolution of
+            the current feature, divided by √C (the authors' later "spatial adaptive pseudo-query").
         fusion: ``replace``, the aggregate is the stage's input (the paper's equation), or ``residual``, it is added to
             the current feature with a learned factor γ that starts at 0.
         skip_connections: whether the network keeps its own skips.
@@ -27,15 +29,16 @@ class XAttnResOptions:
             (cheap), or where it would ``merge`` its skip, on the fine grid. By default ``input`` with skips, and
             ``merge`` without, since the finest encoder output reaches the network's output on no other way then. In a
             UNet, which merges before it up-samples, both are one place.
-        recompute: compute the aligned sources again in the backward pass instead of keeping them (less memory, more
+        recompute: compute the projected sources again in the backward pass instead of keeping them (less memory, more
             time).
 
     Raises:
         ValueError: for a value that is not among those named.
     """
 
+    form: Literal["nested", "literal"] = "nested"
     stages: Literal["all", "encoder", "decoder", "none"] = "all"
-    sources: Literal["all", "fine"] = "all"
+    sources: Literal["all", "unskipped"] = "all"
     query: Literal["static", "spatial"] = "static"
     fusion: Literal["replace", "residual"] = "replace"
     skip_connections: bool = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple
 
 import torch
 from monai.networks import eval_mode
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from xattnres_monai.attention import CrossStageAttention
 from xattnres_monai.history import FeatureHistory
+from xattnres_monai.literal import LiteralAttention
 from xattnres_monai.options import XAttnResOptions
 
 __all__ = ["Stage", "attention_maps", "cross_stage_attentions"]
@@ -32,14 +33,15 @@ class Stage(NamedTuple):
         part: half of the network that it belongs to.
         attends_on: width of the feature that it would take plainly, on the grid of its own output, where that is not
             the output of the stage before.
-        scale: number of image voxels in one voxel of its output, by which ``sources="fine"`` chooses.
+        skip: name of the stage whose output its skip connection brings as it is; ``sources="unskipped"`` does not draw
+            on that one.
     """
 
     name: str
     channels: int
     part: Literal["encoder", "decoder"]
     attends_on: int | None = None
-    scale: int | None = None
+    skip: str | None = None
 
 
 def cross_stage_attentions(
@@ -56,8 +58,7 @@ def cross_stage_attentions(
         options: see :class:`XAttnResOptions`.
 
     Raises:
-        ValueError: when two stages have one name, for an unknown part, and for ``sources="fine"`` when a stage tells no
-            scale.
+        ValueError: when two stages have one name, for an unknown part, and for a skip from a stage that is not before.
     """
     options = XAttnResOptions.of(options)
     names = [stage.name for stage in stages]
@@ -66,20 +67,17 @@ def cross_stage_attentions(
     parts = {stage.part for stage in stages} - {"encoder", "decoder"}
     if parts:
         raise ValueError(f"got the part {', '.join(parts)} of a stage, expected encoder or decoder")
-    unknown = [stage.name for stage in stages if stage.scale is None]
-    if options.sources == "fine" and unknown:
-        raise ValueError(f"got no scale of the stages {', '.join(unknown)}, which sources='fine' needs")
-    scales = cast("list[int]", [stage.scale for stage in stages])
+    attention = CrossStageAttention if options.form == "nested" else LiteralAttention
     attentions = nn.ModuleDict()
     for index, stage in enumerate(stages):
-        sources: list[int] = []
-        if index > 1 and options.stages in ("all", stage.part):
-            same_grid = index - 1 if stage.attends_on is None else index  # as that of the current feature
-            sources = [k for k in range(index - 1) if options.sources == "all" or scales[k] <= scales[same_grid]]
-        if sources:
+        if stage.skip not in (None, *names[:index]):
+            raise ValueError(f"got a skip from {stage.skip} to {stage.name}, expected one from a stage before it")
+        skipped = stage.skip if options.sources == "unskipped" and options.skip_connections else None
+        sources = [k for k in range(index - 1) if names[k] != skipped]
+        if sources and options.stages in ("all", stage.part):
             width = stage.attends_on or stages[index - 1].channels
             widths = [stages[k].channels for k in sources]
-            attentions[stage.name] = CrossStageAttention(spatial_dims, width, widths, options, sources)
+            attentions[stage.name] = attention(spatial_dims, width, widths, options, sources)
         else:
             attentions[stage.name] = CurrentFeature()
     return attentions

@@ -54,25 +54,21 @@ def test_a_new_network_weighs_all_sources_alike():
     assert routing.entropy()["decoder0"] == pytest.approx(1) and routing.shares()["decoder0"] == [0.25] * 4
 
 
-@pytest.mark.parametrize("options", [{}, {"query": "spatial", "fusion": "residual"}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"query": "spatial", "fusion": "residual"}, {"form": "literal"}], ids=str)
 @torch.no_grad()
-def test_without_a_source_the_weights_of_the_others_are_renormalised(options):
+def test_without_a_source_the_stage_takes_what_the_others_give(options):
+    """What that is, the tests of the attention say."""
     network = unet(2, **options)
     attention = network.xattnres["decoder0"]
     seen = {}
     with attention.register_forward_hook(lambda module, inputs, result: seen.update(inputs=inputs, plain=result)):
         network(torch.rand(2, 1, 16, 16))
-    current, history = seen["inputs"]
-    values = attention._align(current, attention._sources(current, history))
-    shares = attention.weights(current, history)
     for index, source in enumerate(sources_of(network, "decoder0")):
-        kept = [k for k in range(len(values)) if k != index]
-        rest = shares[:, kept] / shares[:, kept].sum(1, keepdim=True)
-        attended = sum(values[k] * rest[:, [place]] for place, k in enumerate(kept))
-        expected = attended if attention.gamma is None else current + attention.gamma * attended
+        expected = attention.without(*seen["inputs"], index)
+        assert not torch.allclose(expected, seen["plain"])
         with without_source(network, "decoder0", source):
-            torch.testing.assert_close(attention(current, history), expected)
-    torch.testing.assert_close(attention(current, history), seen["plain"])
+            assert torch.equal(attention(*seen["inputs"]), expected)
+    torch.testing.assert_close(attention(*seen["inputs"]), seen["plain"])
 
 
 def test_a_source_is_left_out_of_a_compiled_network_too():

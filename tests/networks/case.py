@@ -27,8 +27,8 @@ VARIANTS = [
     {"query": "static", "fusion": "residual", "skip_connections": True},
     {"query": "spatial", "fusion": "replace", "skip_connections": True},
     {"query": "spatial", "fusion": "residual", "skip_connections": False},
-    {"sources": "fine", "fusion": "replace", "skip_connections": True},
-    {"sources": "fine", "fusion": "residual", "skip_connections": False},
+    {"sources": "unskipped", "fusion": "replace", "skip_connections": True},
+    {"form": "literal", "fusion": "residual", "skip_connections": False},
 ]
 
 

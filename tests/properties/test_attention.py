@@ -1,11 +1,10 @@
-"""Depth attention and cross-stage attention against the straightforward form, on grids and widths that nobody chose."""
+"""Depth attention and cross-stage attention against the naive reference, on grids and widths that nobody chose."""
 
 from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from hypothesis import given
@@ -14,7 +13,8 @@ from torch import Tensor
 
 from tests import reference
 from tests.properties.strategies import SEEDS, normal, options, sizes
-from xattnres_monai import CrossStageAttention, FeatureHistory, attention, blockwise, depth_attention, depth_weights
+from xattnres_monai import CrossStageAttention, FeatureHistory, depth_attention, depth_weights
+from xattnres_monai.literal import LiteralAttention
 
 DIMENSIONS = st.sampled_from([2, 3])
 # of a value; sums of a handful of them, in one order or another, stay within some roundings
@@ -34,7 +34,8 @@ class Stages:
     def module(self, seed: int) -> CrossStageAttention:
         """With random parameters: zero ones would hide half of the formula."""
         widths = [self.widths[source] for source in self.sources]
-        built = CrossStageAttention(len(self.grids[0]), self.widths[-1], widths, self.options, self.sources).double()
+        kind = LiteralAttention if self.options["form"] == "literal" else CrossStageAttention
+        built = kind(len(self.grids[0]), self.widths[-1], widths, self.options, self.sources).double()
         for number, parameter in enumerate(built.parameters()):
             parameter.data = normal(seed + number, *parameter.shape)
         return built
@@ -56,7 +57,7 @@ def stages(draw: st.DrawFn) -> Stages:
         grids = [*pyramid, *pyramid[-2::-1]]
     widths = draw(st.lists(st.integers(1, 5), min_size=len(grids), max_size=len(grids)))
     earlier = st.lists(st.sampled_from(range(len(grids) - 1)), unique=True) if len(grids) > 1 else st.just([])
-    chosen = draw(options("query", "fusion", "recompute"))
+    chosen = draw(options("form", "query", "fusion", "recompute"))
     return Stages(widths, grids, sorted(draw(earlier)), draw(st.integers(1, 3)), chosen)
 
 
@@ -87,7 +88,7 @@ def assert_equal(got: Tensor, wanted: Tensor, dtype: torch.dtype) -> None:
     dtype=st.sampled_from(list(TOLERANCE)),
     seed=SEEDS,
 )
-def test_depth_attention_equals_the_straightforward_form(count, grid, batch, width, loudness, spatial, dtype, seed):
+def test_depth_attention_equals_the_naive_reference(count, grid, batch, width, loudness, spatial, dtype, seed):
     values = [loudness * normal(seed + k, batch, width, *grid) for k in range(count)]
     query = normal(seed + count, *((batch, width, *grid) if spatial else (1, width, *[1] * len(grid))))
     given_values, given_query, scale = [value.to(dtype) for value in values], query.to(dtype), torch.rand(width)
@@ -100,16 +101,15 @@ def test_depth_attention_equals_the_straightforward_form(count, grid, batch, wid
     assert_equal(attended, reference.depth_attention(*exact), dtype)
 
 
-@given(case=stages(), blocks=st.booleans(), block=st.sampled_from([1, 64, 2**19]), seed=SEEDS)
-def test_cross_stage_attention_and_its_gradients_equal_the_straightforward_form(case, blocks, block, seed):
+@given(case=stages(), seed=SEEDS)
+def test_cross_stage_attention_and_its_gradients_equal_the_naive_reference(case, seed):
     module, outputs = case.module(seed), case.outputs(seed)
     leaves = [*outputs, *module.parameters()]
     results = []
     for form in (attend, attend_naively):
-        with patch.object(attention, "runs_blockwise", lambda _: blocks), patch.object(blockwise, "BLOCK", block):
-            result = form(module, outputs)
-            direction = normal(seed, *result.shape)
-            gradients = torch.autograd.grad(result, leaves, direction, allow_unused=True, materialize_grads=True)
+        result = form(module, outputs)
+        direction = normal(seed, *result.shape)
+        gradients = torch.autograd.grad(result, leaves, direction, allow_unused=True, materialize_grads=True)
         results.append([result, *gradients])
     for got, wanted in zip(*results, strict=True):
         assert_equal(got, wanted, torch.float64)

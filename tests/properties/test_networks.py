@@ -123,9 +123,7 @@ FAMILIES = {"unet": unets(whole=True), "segresnet": seg_resnets(), "unetr": unet
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES.keys())
 @fewer(4)
 @given(data=st.data(), chosen=options(), training=st.booleans(), seed=SEEDS)
-def test_a_network_and_its_gradients_equal_those_with_the_straightforward_attention(
-    family, data, chosen, training, seed
-):
+def test_a_network_and_its_gradients_equal_those_with_the_naive_attention(family, data, chosen, training, seed):
     case = data.draw(family)
     network, image = case.build(chosen, seed).train(training), case.image(seed)
     results = []

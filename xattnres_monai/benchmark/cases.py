@@ -9,12 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from xattnres_monai.benchmark.straightforward import straightforward
 from xattnres_monai.networks import XAttnResSwinUNETR, XAttnResUNet, XAttnResUNETR
 
 __all__ = ["CASES", "FORMS", "Case"]
 
-FORMS = ("plain", "xattnres", "straightforward")
+FORMS = ("plain", "xattnres", "literal")
 NETWORKS = {"unet": XAttnResUNet, "unetr": XAttnResUNETR, "swin_unetr": XAttnResSwinUNETR}
 
 
@@ -49,9 +48,9 @@ class Case:
             arguments["feature_size"] = self.width
         if self.network == "unetr":
             arguments["img_size"] = self.size
-        given = {"stages": "none"} if form == "plain" else dict(options)
+        given = {"plain": {"stages": "none"}, "xattnres": options, "literal": {**options, "form": "literal"}}[form]
         network: nn.Module = NETWORKS[self.network](**arguments, xattnres=given)
-        return straightforward(network) if form == "straightforward" else network
+        return network
 
     def image(self, device: str) -> torch.Tensor:
         return torch.rand(self.batch, 1, *[self.size] * self.spatial_dims, device=device)

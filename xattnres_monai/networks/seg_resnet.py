@@ -94,10 +94,9 @@ class XAttnResSegResNet(SegResNet):
 
     def _stages(self) -> list[Stage]:
         widths = [self.init_filters * 2**level for level in range(len(self.down_layers))]
-        scales = [2 ** (self.spatial_dims * level) for level in range(len(widths))]
-        encoder = [Stage(f"encoder{n}", width, "encoder", scale=scales[n]) for n, width in enumerate(widths)]
+        encoder = [Stage(f"encoder{n}", width, "encoder") for n, width in enumerate(widths)]
         decoder = [
-            Stage(f"decoder{n}", width, "decoder", width if self.merges else None, scales[n])
+            Stage(f"decoder{n}", width, "decoder", width if self.merges else None, skip=f"encoder{n}")
             for n, width in enumerate(widths[:-1])
         ]
         return [*encoder, *reversed(decoder)]

@@ -8,7 +8,6 @@ The convolutions at 1/2 to 1/8 of the resolution are part of the skips, and go w
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -104,16 +103,14 @@ class XAttnResSwinUNETR(SwinUNETR):
         return attention_maps(self, x)
 
     def _stages(self, feature_size: int) -> list[Stage]:
-        patch = math.prod(ensure_tuple_rep(self.patch_size, self.spatial_dims))
-        encoder = [Stage("encoder1", feature_size, "encoder", scale=1)]
-        encoder.append(Stage("embedding", feature_size, "encoder", scale=patch))
-        for number in (1, 2, 3, 4):
-            encoder.append(Stage(f"swin{number}", feature_size * 2**number, "encoder", scale=patch ** (number + 1)))
+        encoder = [Stage("encoder1", feature_size, "encoder"), Stage("embedding", feature_size, "encoder")]
+        encoder += [Stage(f"swin{number}", feature_size * 2**number, "encoder") for number in (1, 2, 3, 4)]
         decoder = []
         for number, factor in ((5, 8), (4, 4), (3, 2), (2, 1), (1, 1)):
             width = feature_size * factor
             attends_on = width if self.merges else None
-            decoder.append(Stage(f"decoder{number}", width, "decoder", attends_on, scale=patch ** (number - 1)))
+            skip = "encoder1" if number == 1 else None  # the others are normalised, or pass through convolutions
+            decoder.append(Stage(f"decoder{number}", width, "decoder", attends_on, skip))
         return [*encoder, *decoder]
 
     def _check_input(self, x: Tensor) -> None:

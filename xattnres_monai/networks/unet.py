@@ -84,12 +84,10 @@ class XAttnResUNet(UNet):
 
     def _stages(self) -> list[Stage]:
         levels = range(len(self.channels) - 1)
-        strides = [math.prod(ensure_tuple_rep(self.strides[level], self.dimensions)) for level in levels]
-        scales = [math.prod(strides[:level]) for level in range(len(self.channels))]  # of the grids, finest first
-        encoder = [Stage(f"encoder{n}", self.channels[n], "encoder", scale=scales[n + 1]) for n in levels]
-        bottleneck = Stage("bottleneck", self.channels[-1], "encoder", scale=scales[-1])
+        encoder = [Stage(f"encoder{n}", self.channels[n], "encoder") for n in levels]
+        bottleneck = Stage("bottleneck", self.channels[-1], "encoder")
         widths = [self.out_channels, *self.channels[:-2]]
-        decoder = [Stage(f"decoder{n}", widths[n], "decoder", scale=scales[n]) for n in levels]
+        decoder = [Stage(f"decoder{n}", widths[n], "decoder", skip=f"encoder{n}") for n in levels]
         return [*encoder, bottleneck, *reversed(decoder)]
 
     def _check_input(self, x: Tensor) -> None:

@@ -103,16 +103,14 @@ class XAttnResUNETR(UNETR):
         return attention_maps(self, x)
 
     def _stages(self, feature_size: int) -> list[Stage]:
-        scales = [2 ** (self.spatial_dims * level) for level in range(5)]  # of the grids, finest first
-        transformer = [
-            Stage(f"transformer{number}", self.hidden_size, "encoder", scale=scales[4]) for number in (1, 2, 3, 4)
-        ]
+        transformer = [Stage(f"transformer{number}", self.hidden_size, "encoder") for number in (1, 2, 3, 4)]
         decoder = []
         for number in (5, 4, 3, 2):
             width = feature_size * 2 ** (number - 2)
             attends_on = width if self.merges else None
-            decoder.append(Stage(f"decoder{number}", width, "decoder", attends_on, scale=scales[number - 2]))
-        return [Stage("encoder1", feature_size, "encoder", scale=1), *transformer, *decoder]
+            skip = "encoder1" if number == 2 else None  # the others pass through blocks of their own
+            decoder.append(Stage(f"decoder{number}", width, "decoder", attends_on, skip))
+        return [Stage("encoder1", feature_size, "encoder"), *transformer, *decoder]
 
     def _check_input(self, x: Tensor) -> None:
         check_channels(self, x, self.spatial_dims, self.in_channels)
