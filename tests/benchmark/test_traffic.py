@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch._inductor import config
 
+from xattnres_monai.benchmark.cases import Case
 from xattnres_monai.benchmark.command import benchmark
+from xattnres_monai.benchmark.compiled_traffic import LOG, compiled_traffic
 from xattnres_monai.benchmark.traffic import Traffic
 
 
@@ -27,3 +30,15 @@ def test_the_command_counts_without_a_gpu():
 def test_what_is_counted_is_neither_drawn_nor_compiled(wrong):
     with pytest.raises(ValueError, match="got device=meta with plot or compiled, expected neither"):
         benchmark("unet_2d", device="meta", **wrong)
+
+
+@pytest.mark.slow
+def test_the_compiler_counts_its_kernels_and_bytes(caplog):
+    level = LOG.level
+    plain, ours = compiled_traffic(Case("unet", 2, 16, 1, 4, levels=2)).values()
+    for mode in ("inference", "training"):
+        assert 0 < plain[mode]["kernels"] < ours[mode]["kernels"]
+        assert 16**2 * 4 < plain[mode]["bytes"] < ours[mode]["bytes"]
+    assert plain["inference"]["bytes"] < plain["training"]["bytes"]
+    assert "Graph Metrics" not in caplog.text and LOG.level == level and not LOG.filters
+    assert not config.force_disable_caches

@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from xattnres_monai.benchmark.cases import FORMS, Case
 from xattnres_monai.benchmark.floor import least_seconds, rates, work
 
-__all__ = ["measure"]
+__all__ = ["Steps", "measure", "peak_bytes", "reset_peak"]
 
 MEGABYTE = 2**20
 STATUS = Path("/proc/self/status")  # of Linux; elsewhere the memory on a CPU is not measured
@@ -58,7 +58,7 @@ def measure(
     forms = FORMS[:2] if compiled else FORMS
     networks = {form: case.build(form, options).to(device) for form in forms}
     torch.compiler.reset()  # it stops compiling a function that it has compiled for many networks
-    steps = {form: _Steps(network, case.image(device), dtype, compiled) for form, network in networks.items()}
+    steps = {form: Steps(network, case.image(device), dtype, compiled) for form, network in networks.items()}
     seconds: dict[str, dict[str, list[float]]] = {form: {"inference": [], "training": []} for form in forms}
     for turn in range(repeats + 1):
         for mode in ("inference", "training"):
@@ -92,7 +92,7 @@ def _flops(network: nn.Module, image: torch.Tensor) -> float:
     return float(counter.get_total_flops())
 
 
-class _Steps:
+class Steps:
     """One step of inference or training of a network, on one image."""
 
     def __init__(self, network: nn.Module, image: torch.Tensor, dtype: str, compiled: bool) -> None:
@@ -138,22 +138,25 @@ def _peak_megabytes(
 def _peak_of_this_process(
     case: Case, form: str, device: str, dtype: str, compiled: bool, options: dict[str, Any]
 ) -> float:
-    _reset_peak(device)
-    before = _peak_bytes(device)
-    steps = _Steps(case.build(form, options).to(device), case.image(device), dtype, compiled)
+    reset_peak(device)
+    before = peak_bytes(device)
+    steps = Steps(case.build(form, options).to(device), case.image(device), dtype, compiled)
     for _ in range(2):  # the optimizer's state is there from the second step on
         steps.training()
-    return (_peak_bytes(device) - before) / MEGABYTE
+    return (peak_bytes(device) - before) / MEGABYTE
 
 
-def _reset_peak(device: str) -> None:
+def reset_peak(device: str) -> None:
+    """Start ``peak_bytes`` anew."""
     if device != "cpu":
+        torch.cuda.init()  # a process that has not used the GPU yet has no allocator to reset
         torch.cuda.reset_peak_memory_stats(device)
     elif STATUS.exists():
         (STATUS.parent / "clear_refs").write_text("5")
 
 
-def _peak_bytes(device: str) -> float:
+def peak_bytes(device: str) -> float:
+    """Peak of the CUDA allocator, or on a CPU of this process's resident memory; NaN where that is not told."""
     if device != "cpu":
         return torch.cuda.max_memory_allocated(device)
     if not STATUS.exists():
