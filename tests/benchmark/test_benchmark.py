@@ -56,6 +56,9 @@ def test_compiled_networks_are_compared_without_the_straightforward_form(tiny, t
     results = json.loads(output.read_text())["results"][str(TINY)]
     assert list(results) == ["plain", "xattnres"]
     assert results["xattnres"]["inference"][1] > 0 and math.isnan(results["xattnres"]["memory"])
+    for mode in ("inference", "training"):
+        plain, ours = (results[form]["compiled"][mode] for form in ("plain", "xattnres"))
+        assert 0 < plain["kernels"] < ours["kernels"] and 0 < plain["bytes"] < ours["bytes"]
 
 
 def test_the_command_prints_tables_and_goes_on_where_it_stopped(tiny, tmp_path, monkeypatch):

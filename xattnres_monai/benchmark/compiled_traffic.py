@@ -6,62 +6,39 @@ The compiler counts both itself, for the device that it compiles for: a GPU's ke
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from importlib import import_module
 
 import torch
-from torch._inductor import config, metrics
 
-from xattnres_monai.benchmark.cases import FORMS, Case
-from xattnres_monai.benchmark.measure import Steps
-
-__all__ = ["compiled_traffic"]
+__all__ = ["compiler_counts", "fresh_compiler"]
 
 LOG = torch._logging.getArtifactLogger("torch._inductor.compile_fx", "inductor_metrics")
 
 
-def compiled_traffic(
-    case: Case, options: Mapping[str, Any] | None = None, device: str = "cpu", dtype: str = "float32"
-) -> dict[str, dict[str, dict[str, int]]]:
-    """Compile an inference and a training step (forward and backward), and count them.
-
-    Args:
-        case: network and input.
-        options: of XAttnRes.
-        device: that it is compiled for.
-        dtype: of autocast: ``float32`` (none), ``bfloat16`` or ``float16``.
-
-    Returns:
-        ``kernels`` and ``bytes`` by form, then by ``inference`` and ``training``; of the forms that ``measure``
-        compiles.
-    """
-    counts: dict[str, dict[str, dict[str, int]]] = {}
-    with _counting():
-        for form in FORMS[:2]:
-            counts[form] = {}
-            for mode in ("inference", "training"):
-                torch.compiler.reset()
-                metrics.reset()
-                network = case.build(form, options or {}).to(device)
-                getattr(Steps(network, case.image(device), dtype, compiled=True), mode)()
-                counts[form][mode] = {"kernels": metrics.generated_kernel_count, "bytes": metrics.num_bytes_accessed}
-    return counts
+@contextmanager
+def fresh_compiler() -> Iterator[None]:
+    """Nothing is compiled yet: code that the compiler finds in a cache may not be counted."""
+    torch.compiler.reset()  # it stops compiling a function that it has compiled for many networks
+    with import_module("torch._inductor.utils").fresh_cache():  # not imported above: the compiler takes long to load
+        yield
 
 
 @contextmanager
-def _counting() -> Iterator[None]:
-    """The compiler counts bytes only for its log, which is kept silent here, and nothing for code from its cache."""
+def compiler_counts() -> Iterator[dict[str, int]]:
+    """Count what is compiled within.
+
+    Returns:
+        ``kernels`` and ``bytes``; filled in at the end, and 0 where nothing was compiled.
+    """
+    metrics = import_module("torch._inductor.metrics")
+    metrics.reset()
+    counts: dict[str, int] = {}
     level = LOG.level
-    LOG.setLevel(logging.INFO)
-    LOG.addFilter(_nothing)
+    LOG.setLevel(logging.INFO)  # the compiler counts bytes only where it would log them
     try:
-        with config.patch(force_disable_caches=True):
-            yield
+        yield counts
     finally:
-        LOG.removeFilter(_nothing)
         LOG.setLevel(level)
-
-
-def _nothing(_: logging.LogRecord) -> bool:
-    return False
+        counts |= {"kernels": metrics.generated_kernel_count, "bytes": metrics.num_bytes_accessed}

@@ -12,7 +12,6 @@ import monai
 import torch
 
 from xattnres_monai.benchmark.cases import Case
-from xattnres_monai.benchmark.compiled_traffic import compiled_traffic
 from xattnres_monai.benchmark.measure import measure
 from xattnres_monai.benchmark.traffic import traffic
 from xattnres_monai.files import replace_text
@@ -32,8 +31,8 @@ class Figures:
         options: of XAttnRes.
 
     Attributes:
-        stored: what the file holds: the settings, and by the case's name ``results`` (times), ``operators`` (counts in
-            eager mode) and ``kernels`` (counts of compiled networks).
+        stored: what the file holds: the settings, and by the case's name ``results`` (of ``measure``) and ``operators``
+            (counts in eager mode).
 
     Raises:
         ValueError: for a file with figures of another machine or setting.
@@ -54,7 +53,7 @@ class Figures:
         self.stored: dict[str, Any] = json.loads(path.read_text()) if path.exists() else dict(setting)
         if {key: self.stored.get(key) for key in setting} != setting:
             raise ValueError(f"{path} holds figures of another machine or setting; give another file as --output")
-        for part in ("results", "operators", "kernels"):
+        for part in ("results", "operators"):
             self.stored.setdefault(part, {})
 
     def measure(self, case: Case) -> None:
@@ -65,13 +64,8 @@ class Figures:
 
     def count(self, case: Case) -> None:
         """Count a case, unless the file holds it."""
-        options = self.setting["options"]
         if str(case) not in self.stored["operators"]:
-            self.stored["operators"][str(case)] = counted(case, options)
-            self._write()
-        if self.setting["compiled"] and str(case) not in self.stored["kernels"]:
-            device, dtype = self.setting["device"], self.setting["dtype"]
-            self.stored["kernels"][str(case)] = compiled_traffic(case, options, device, dtype)
+            self.stored["operators"][str(case)] = counted(case, self.setting["options"])
             self._write()
 
     def _write(self) -> None:

@@ -27,14 +27,14 @@ def report(figures: Mapping[str, Any], cases: Sequence[str]) -> str:
     Returns:
         The times, and where they were measured; then the counts.
     """
-    results, operators, kernels = (
-        {name: figures[part][name] for name in cases if name in figures[part]}
-        for part in ("results", "operators", "kernels")
+    results, operators = (
+        {name: figures[part][name] for name in cases if name in figures[part]} for part in ("results", "operators")
     )
     parts = [figures["machine"], times_table(results)]
     if operators:
         parts += [EAGER, counts_table(operators, "operators")]
-    if kernels:
+    if figures["compiled"]:
+        kernels = {name: {form: row["compiled"] for form, row in forms.items()} for name, forms in results.items()}
         parts += [COMPILED, counts_table(kernels, "kernels")]
     return "\n\n".join(parts)
 
