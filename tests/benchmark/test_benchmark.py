@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import pytest
 import torch
@@ -67,7 +68,8 @@ def test_the_command_prints_tables_and_goes_on_where_it_stopped(tiny, tmp_path, 
     times, counts = text.split("Operators to launch")
     for table in (times, counts):
         assert f"| {TINY} | xattnres " in table and f"| {TINY} | straightforward " in table
-    assert torch.__version__ in times and "Kernels" not in text
+    assert torch.__version__ in times and "float32, eager" in times and "Kernels" not in text
+    assert re.search(rf"\| {re.escape(str(TINY))} \| plain +\| [\d.]+ ms +\| +\| [\d.]+ ms +\| ", times)
     stored = json.loads(output.read_text())
     assert stored["results"][str(TINY)]["xattnres"]["parameters"] > 1
     assert stored["operators"][str(TINY)]["plain"]["training"]["operators"] > 0

@@ -30,7 +30,8 @@ def report(figures: Mapping[str, Any], cases: Sequence[str]) -> str:
     results, operators = (
         {name: figures[part][name] for name in cases if name in figures[part]} for part in ("results", "operators")
     )
-    parts = [figures["machine"], times_table(results)]
+    mode = f"{figures['dtype']}, {'compiled' if figures['compiled'] else 'eager'}"
+    parts = [f"{figures['machine']}, {mode}", times_table(results)]
     if operators:
         parts += [EAGER, counts_table(operators, "operators")]
     if figures["compiled"]:
@@ -40,9 +41,10 @@ def report(figures: Mapping[str, Any], cases: Sequence[str]) -> str:
 
 
 def times_table(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
-    """One row per case and form: ratios to plain MONAI, of times with their quartiles."""
+    """One row per case and form: values of plain MONAI, then ratios to them, of times with their quartiles."""
     rows = [["", "form", "inference", "its floor", "training step", "peak memory", "FLOPs", "parameters"]]
     for name, forms in results.items():
+        rows.append([name, *_plain(forms["plain"])])
         for form in [form for form in FORMS[1:] if form in forms]:
             inference, training = [
                 "{1:.2f} ({0:.2f} … {2:.2f})".format(*forms[form][mode]) for mode in ("inference", "training")
@@ -69,6 +71,12 @@ def counts_table(counts: Mapping[str, Mapping[str, Mapping[str, Mapping[str, int
                 row += [str(count[mode][unit]), f"{count[mode]['bytes'] / forms['plain'][mode]['bytes']:.2f}"]
             rows.append(row)
     return markdown(rows)
+
+
+def _plain(values: Mapping[str, Any]) -> list[str]:
+    inference, training = (f"{1000 * values[mode]:.4g} ms" for mode in ("inference", "training"))
+    memory = "–" if math.isnan(values["memory"]) else f"{values['memory']:.0f} MB"
+    return ["plain", inference, "", training, memory, f"{values['flops'] / 1e9:.4g} G", f"{values['parameters']:,}"]
 
 
 def _number(ratio: float) -> str:
