@@ -19,8 +19,10 @@ STUDIES ?= $(SIMULATED)/imagesTr
 PORT ?= 8000
 OUTPUT := $(DEMO)/output/unet_xattnres
 BUNDLE := $(BIN)/python -m monai.bundle run --bundle_root $(DEMO)
+GPU_PYTHON ?= $(BIN)/python
+GPU_OPTIONS = $(if $(PIECES),--pieces $(PIECES)) $(if $(DEVICE),--device $(DEVICE)) $(if $(TINY),--tiny)
 
-.PHONY: demo test test-slow test-label label lint clean
+.PHONY: demo test test-slow test-label label gpu lint clean
 
 demo: $(VENV)/.demo  ## train, evaluate and infer on simulated brain MRI, offline, in minutes
 	$(BUNDLE) --config_file $(DEMO)/configs/train.json
@@ -50,6 +52,10 @@ label: $(LABEL)/.ready $(VENV)/.demo  ## MONAI Label on http://127.0.0.1:$(PORT)
 		"from xattnres_monai.datasets.mni152 import simulate; simulate('$(SIMULATED)', labelled=1)"
 	$(MONAILABEL) start_server --app $(LABEL)/apps/monaibundle --studies "$(STUDIES)" --host 127.0.0.1 \
 		--port $(PORT) --conf models "$$(echo $(PRETRAINED) | tr ' ' ,)" --conf zoo_source local --conf sam2 false
+
+gpu: OUTPUT := gpu
+gpu: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(VENV)/.demo)  ## all to be known of a GPU: docs/gpu.md
+	$(GPU_PYTHON) -m xattnres_monai gpu $(GPU_OPTIONS) --output $(OUTPUT)
 
 $(LABEL)/.ready: constraints-label.txt pyproject.toml tests/label/torchvision_operators.py
 	$(PYTHON) -m venv $(LABEL)

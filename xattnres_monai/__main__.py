@@ -7,6 +7,7 @@ import sys
 import fire
 
 from xattnres_monai.benchmark.command import benchmark
+from xattnres_monai.benchmark.gpu import gpu
 from xattnres_monai.bundles import Bundles
 from xattnres_monai.compare.command import compare
 from xattnres_monai.datasets.overview import datalist
@@ -18,6 +19,7 @@ COMMANDS = {
     "bundles": Bundles,
     "compare": compare,
     "datalist": datalist,
+    "gpu": gpu,
     "maps": maps,
     "report": report,
 }

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import pytest
 import torch
 
 from tests.networks.case import awaken
-from xattnres_monai.benchmark import command
+from xattnres_monai.benchmark import command, figures
 from xattnres_monai.benchmark.cases import CASES, FORMS, Case
 from xattnres_monai.benchmark.command import benchmark, draw
 from xattnres_monai.benchmark.measure import measure
@@ -49,23 +50,35 @@ def test_the_forms_are_timed_counted_and_weighed():
 
 
 @pytest.mark.slow
-def test_compiled_networks_are_compared_without_the_straightforward_form():
-    results = measure(TINY, repeats=1, compiled=True)
+def test_compiled_networks_are_compared_without_the_straightforward_form(tiny, tmp_path):
+    output = tmp_path / "figures.json"
+    text = benchmark("unet_2d", repeats=1, compiled=True, output=str(output))
+    assert text.split("Kernels")[1].count(f"| {TINY} | ") == 2
+    results = json.loads(output.read_text())["results"][str(TINY)]
     assert list(results) == ["plain", "xattnres"]
     assert results["xattnres"]["inference"][1] > 0 and math.isnan(results["xattnres"]["memory"])
+    for mode in ("inference", "training"):
+        plain, ours = (results[form]["compiled"][mode] for form in ("plain", "xattnres"))
+        assert 0 < plain["kernels"] < ours["kernels"] and 0 < plain["bytes"] < ours["bytes"]
 
 
-def test_the_command_prints_a_table_and_goes_on_where_it_stopped(tiny, tmp_path, monkeypatch):
+def test_the_command_prints_tables_and_goes_on_where_it_stopped(tiny, tmp_path, monkeypatch):
     output = tmp_path / "figures.json"
     text = benchmark("unet_2d", repeats=1, output=str(output))
-    assert f"| {TINY} | xattnres " in text and f"| {TINY} | straightforward " in text and torch.__version__ in text
+    times, counts = text.split("Operators to launch")
+    for table in (times, counts):
+        assert f"| {TINY} | xattnres " in table and f"| {TINY} | straightforward " in table
+    assert torch.__version__ in times and "float32, eager" in times and "Kernels" not in text
+    assert re.search(rf"\| {re.escape(str(TINY))} \| plain +\| [\d.]+ ms +\| +\| [\d.]+ ms +\| ", times)
     stored = json.loads(output.read_text())
     assert stored["results"][str(TINY)]["xattnres"]["parameters"] > 1
+    assert stored["operators"][str(TINY)]["plain"]["training"]["operators"] > 0
 
     def refuse(*_):
         raise AssertionError("measured again")
 
-    monkeypatch.setattr(command, "measure", refuse)
+    monkeypatch.setattr(figures, "measure", refuse)
+    monkeypatch.setattr(figures, "traffic", refuse)
     assert benchmark("unet_2d", repeats=1, output=str(output)) == text
     with pytest.raises(ValueError, match="holds figures of another machine or setting; give another file as --output"):
         benchmark("unet_2d", repeats=2, output=str(output))

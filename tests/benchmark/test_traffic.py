@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from xattnres_monai.benchmark.command import benchmark
+from xattnres_monai.benchmark.compiled_traffic import LOG, compiler_counts, fresh_compiler
 from xattnres_monai.benchmark.traffic import Traffic
 
 
@@ -27,3 +28,17 @@ def test_the_command_counts_without_a_gpu():
 def test_what_is_counted_is_neither_drawn_nor_compiled(wrong):
     with pytest.raises(ValueError, match="got device=meta with plot or compiled, expected neither"):
         benchmark("unet_2d", device="meta", **wrong)
+
+
+@pytest.mark.slow
+def test_the_compiler_counts_its_kernels_and_bytes(capfd):
+    image, level = torch.rand(64, 64), LOG.level
+    with fresh_compiler():
+        function = torch.compile(lambda values: (values.sin() + 1).relu())
+        with compiler_counts() as first:
+            function(image)
+        with compiler_counts() as again:
+            function(image)
+    assert first == {"kernels": 1, "bytes": 2 * 4 * 64 * 64}  # all is done while it is read and written once
+    assert again == {"kernels": 0, "bytes": 0}
+    assert LOG.level == level and "Graph Metrics" not in capfd.readouterr().err

@@ -6,11 +6,13 @@ that what disturbs one disturbs all.
 
 from __future__ import annotations
 
+import itertools
 import math
 import multiprocessing
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,13 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from xattnres_monai.benchmark.cases import FORMS, Case
+from xattnres_monai.benchmark.compiled_traffic import compiler_counts, fresh_compiler
 from xattnres_monai.benchmark.floor import least_seconds, rates, work
 
-__all__ = ["measure"]
+__all__ = ["measure", "peak_bytes", "reset_peak"]
 
 MEGABYTE = 2**20
+MODES = ("inference", "training")
 STATUS = Path("/proc/self/status")  # of Linux; elsewhere the memory on a CPU is not measured
 
 
@@ -52,24 +56,28 @@ def measure(
         ``memory``, ``flops`` and ``parameters``, ratios; for ``plain`` itself the values, in seconds, MB and numbers.
         For ``xattnres`` also ``floor``, the ratio that no way of writing its inference can fall below (``floor.py``).
         The memory is the peak of two training steps above what lay in memory before the network: of the CUDA allocator,
-        or on a CPU of the resident memory of a process of its own.
+        or on a CPU of the resident memory of a process of its own. Where networks are compiled, ``compiled`` is what
+        the compiler counts in each mode: ``kernels`` and ``bytes``.
     """
-    options = options or {}
+    with fresh_compiler() if compiled else nullcontext():
+        return _measure(case, repeats, device, dtype, compiled, options or {})
+
+
+def _measure(
+    case: Case, repeats: int, device: str, dtype: str, compiled: bool, options: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
     forms = FORMS[:2] if compiled else FORMS
     networks = {form: case.build(form, options).to(device) for form in forms}
-    torch.compiler.reset()  # it stops compiling a function that it has compiled for many networks
-    steps = {form: _Steps(network, case.image(device), dtype, compiled) for form, network in networks.items()}
-    seconds: dict[str, dict[str, list[float]]] = {form: {"inference": [], "training": []} for form in forms}
-    for turn in range(repeats + 1):
-        for mode in ("inference", "training"):
-            for form in forms:
-                elapsed = _seconds(getattr(steps[form], mode), device)
-                if turn > 0:
-                    seconds[form][mode].append(elapsed)
+    # before the networks are compiled, as with hooks or under a counter they would be compiled once more
     counts = {form: {"flops": _flops(network, case.image(device))} for form, network in networks.items()}
     for form, network in networks.items():
         counts[form]["parameters"] = sum(parameter.numel() for parameter in network.parameters())
     needed = work(networks["xattnres"], case.image(device))
+    steps = {form: _Steps(network, case.image(device), dtype, compiled) for form, network in networks.items()}
+    first = {form: {mode: _first(steps[form], mode, device) for mode in MODES} for form in forms}
+    seconds: dict[str, dict[str, list[float]]] = {form: {mode: [] for mode in MODES} for form in forms}
+    for _, mode, form in itertools.product(range(repeats), MODES, forms):
+        seconds[form][mode].append(_seconds(getattr(steps[form], mode), device))
     del networks, steps
     for form in forms:
         counts[form]["memory"] = _peak_megabytes(case, form, device, dtype, compiled, options)
@@ -83,7 +91,16 @@ def measure(
             **{name: round(count / counts["plain"][name], 4) for name, count in counts[form].items()},
         }
     results["xattnres"]["floor"] = round(1 + least_seconds(needed, rates(device)) / results["plain"]["inference"], 4)
+    for form in forms if compiled else ():
+        results[form]["compiled"] = first[form]
     return results
+
+
+def _first(steps: _Steps, mode: str, device: str) -> dict[str, int]:
+    """The step that is not timed, in which a network is compiled: what the compiler counts in it."""
+    with compiler_counts() as counts:
+        _seconds(getattr(steps, mode), device)
+    return counts
 
 
 def _flops(network: nn.Module, image: torch.Tensor) -> float:
@@ -138,22 +155,25 @@ def _peak_megabytes(
 def _peak_of_this_process(
     case: Case, form: str, device: str, dtype: str, compiled: bool, options: dict[str, Any]
 ) -> float:
-    _reset_peak(device)
-    before = _peak_bytes(device)
+    reset_peak(device)
+    before = peak_bytes(device)
     steps = _Steps(case.build(form, options).to(device), case.image(device), dtype, compiled)
     for _ in range(2):  # the optimizer's state is there from the second step on
         steps.training()
-    return (_peak_bytes(device) - before) / MEGABYTE
+    return (peak_bytes(device) - before) / MEGABYTE
 
 
-def _reset_peak(device: str) -> None:
+def reset_peak(device: str) -> None:
+    """Start ``peak_bytes`` anew."""
     if device != "cpu":
+        torch.cuda.init()  # a process that has not used the GPU yet has no allocator to reset
         torch.cuda.reset_peak_memory_stats(device)
     elif STATUS.exists():
         (STATUS.parent / "clear_refs").write_text("5")
 
 
-def _peak_bytes(device: str) -> float:
+def peak_bytes(device: str) -> float:
+    """Peak of the CUDA allocator, or on a CPU of this process's resident memory; NaN where that is not told."""
     if device != "cpu":
         return torch.cuda.max_memory_allocated(device)
     if not STATUS.exists():
