@@ -1,1 +1,1 @@
-"""What XAttnRes costs, beside plain MONAI and the straightforward form."""
+"""What XAttnRes costs, beside plain MONAI and the paper's equation written down."""

@@ -34,15 +34,14 @@ def benchmark(
     plot: bool = False,
     **options: Any,
 ) -> str:
-    """Measure XAttnRes beside plain MONAI and the straightforward form, and count what they ask of a GPU.
+    """Measure XAttnRes beside plain MONAI and the paper's equation written down, in time, memory and memory traffic.
 
     Args:
         cases: of swin_unetr_f48, swin_unetr_f24, unetr_f16, unet_3d, unet_2d_wide and unet_2d; by default all.
         repeats: number of turns, after one that is not counted.
         device: ``cpu`` or ``cuda``; ``meta`` counts only (``traffic.py``), and writes no file.
         dtype: of autocast: ``float32`` (none), ``bfloat16`` or ``float16``.
-        compiled: compile the networks with ``torch.compile``, and count their traffic too; without the straightforward
-            form.
+        compiled: compile the networks with ``torch.compile``, and count their traffic too; without the literal form.
         output: file for the figures, written after every case; cases that it holds already are not measured again.
         plot: also draw the cost against the size of the image and the depth of the network, into ``output`` as PNG.
         **options: of XAttnRes, e.g. ``--recompute``, ``--query spatial``.

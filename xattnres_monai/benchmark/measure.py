@@ -23,7 +23,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from xattnres_monai.benchmark.cases import FORMS, Case
 from xattnres_monai.benchmark.compiled_traffic import compiler_counts, fresh_compiler
-from xattnres_monai.benchmark.floor import least_seconds, rates, work
 
 __all__ = ["measure", "peak_bytes", "reset_peak"]
 
@@ -48,13 +47,12 @@ def measure(
         device: of the network.
         dtype: of autocast: ``float32`` (none), ``bfloat16`` or ``float16``.
         compiled: compile the networks with ``torch.compile``; on a CPU their memory is not measured then. Without the
-            straightforward form, whose code for volumes on a CPU overwrites memory that is not its own (torch 2.13).
+            literal form then: a compilation takes minutes.
         options: of XAttnRes.
 
     Returns:
         By form: ``inference`` and ``training``, quartiles of the ratio to the plain network in the same turn;
         ``memory``, ``flops`` and ``parameters``, ratios; for ``plain`` itself the values, in seconds, MB and numbers.
-        For ``xattnres`` also ``floor``, the ratio that no way of writing its inference can fall below (``floor.py``).
         The memory is the peak of two training steps above what lay in memory before the network: of the CUDA allocator,
         or on a CPU of the resident memory of a process of its own. Where networks are compiled, ``compiled`` is what
         the compiler counts in each mode: ``kernels`` and ``bytes``.
@@ -72,7 +70,6 @@ def _measure(
     counts = {form: {"flops": _flops(network, case.image(device))} for form, network in networks.items()}
     for form, network in networks.items():
         counts[form]["parameters"] = sum(parameter.numel() for parameter in network.parameters())
-    needed = work(networks["xattnres"], case.image(device))
     steps = {form: _Steps(network, case.image(device), dtype, compiled) for form, network in networks.items()}
     first = {form: {mode: _first(steps[form], mode, device) for mode in MODES} for form in forms}
     seconds: dict[str, dict[str, list[float]]] = {form: {mode: [] for mode in MODES} for form in forms}
@@ -90,7 +87,6 @@ def _measure(
             **{mode: np.percentile(ratio, (25, 50, 75)).round(4).tolist() for mode, ratio in ratios.items()},
             **{name: round(count / counts["plain"][name], 4) for name, count in counts[form].items()},
         }
-    results["xattnres"]["floor"] = round(1 + least_seconds(needed, rates(device)) / results["plain"]["inference"], 4)
     for form in forms if compiled else ():
         results[form]["compiled"] = first[form]
     return results

@@ -42,7 +42,7 @@ def report(figures: Mapping[str, Any], cases: Sequence[str]) -> str:
 
 def times_table(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
     """One row per case and form: values of plain MONAI, then ratios to them, of times with their quartiles."""
-    rows = [["", "form", "inference", "its floor", "training step", "peak memory", "FLOPs", "parameters"]]
+    rows = [["", "form", "inference", "training step", "peak memory", "FLOPs", "parameters"]]
     for name, forms in results.items():
         rows.append([name, *_plain(forms["plain"])])
         for form in [form for form in FORMS[1:] if form in forms]:
@@ -50,8 +50,7 @@ def times_table(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
                 "{1:.2f} ({0:.2f} … {2:.2f})".format(*forms[form][mode]) for mode in ("inference", "training")
             ]
             counts = [_number(forms[form][count]) for count in ("memory", "flops", "parameters")]
-            floor = f"{forms[form]['floor']:.2f}" if "floor" in forms[form] else ""
-            rows.append([name, form, inference, floor, training, *counts])
+            rows.append([name, form, inference, training, *counts])
     return markdown(rows)
 
 
@@ -76,7 +75,7 @@ def counts_table(counts: Mapping[str, Mapping[str, Mapping[str, Mapping[str, int
 def _plain(values: Mapping[str, Any]) -> list[str]:
     inference, training = (f"{1000 * values[mode]:.4g} ms" for mode in ("inference", "training"))
     memory = "–" if math.isnan(values["memory"]) else f"{values['memory']:.0f} MB"
-    return ["plain", inference, "", training, memory, f"{values['flops'] / 1e9:.4g} G", f"{values['parameters']:,}"]
+    return ["plain", inference, training, memory, f"{values['flops'] / 1e9:.4g} G", f"{values['parameters']:,}"]
 
 
 def _number(ratio: float) -> str:
