@@ -209,8 +209,10 @@ def test_a_batch_of_none():
     assert _attend(module, outputs).shape == (0, 7, 4, 3)
 
 
-def test_the_result_is_of_the_type_of_the_current_feature():
-    module, outputs = _build(*CASES["encoder"], {})
+@pytest.mark.parametrize("form", CHOICES["form"])
+@pytest.mark.parametrize("case", ["encoder", "decoder", "deep"])
+def test_the_result_is_of_the_type_of_the_current_feature(case, form):
+    module, outputs = _build(*CASES[case], {"form": form})
     for dtype in (torch.float32, torch.bfloat16):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             assert _attend(module, [*outputs[:-1], outputs[-1].to(dtype)]).dtype == dtype

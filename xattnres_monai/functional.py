@@ -38,12 +38,11 @@ def nested_attention(values: list[Tensor], scores: list[Tensor], mean_squares: l
     carried_values: list[list[Tensor]] = [[] for _ in grids]
     carried_logits: list[list[Tensor]] = [[] for _ in grids]
     result = values[-1]
-    values = [value.to(result.dtype) for value in values]  # under autocast they may be of several
     for position, grid in enumerate(grids):
         chosen = _on_grid(values, grid)
-        competing = [values[k] for k in chosen] + carried_values[position]
+        competing = carried_values[position] + [values[k] for k in chosen]
         norms = torch.rsqrt(_joined([mean_squares[k] for k in chosen]))
-        logits = _joined([_joined([scores[k] for k in chosen]) * norms] + carried_logits[position])
+        logits = _joined(carried_logits[position] + [_joined([scores[k] for k in chosen]) * norms])
         result = _weighted_mean(competing, torch.softmax(logits, dim=1))
         if position < len(grids) - 1:
             target = _next_finer(grids, position)
@@ -106,6 +105,7 @@ def _weighted_mean(values: list[Tensor], weights: Tensor) -> Tensor:
     if len(values) == 1:
         return values[0]
     dtype = values[-1].dtype
+    values = [value.to(dtype) for value in values]  # under autocast they may be of several
     if dtype != torch.float16:
         # float16 has not the range: its roundings of weights can sum to more than 1, and their gradients are sums over
         # channels
