@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import fire
@@ -26,6 +27,8 @@ COMMANDS = {
 
 
 def main() -> None:
+    # else what a command has started would go on without it
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         fire.Fire(COMMANDS, name="xattnres_monai")
     except (OSError, ValueError, RuntimeError) as error:

@@ -4,9 +4,11 @@ import csv
 import json
 import math
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,25 @@ def test_finished_cells_are_not_run_again_and_broken_ones_go_on(given, table):
     assert compare(**given) == table
     assert [path.stat().st_mtime_ns for path in last] == before
     assert "resumed after epoch 1 of 1" in (folder / "no_skip_seed0" / "log.txt").read_text()
+
+
+def test_a_sigterm_ends_the_cells_that_run(given, tmp_path):
+    options = {**given, "epochs": 1000, "output": str(tmp_path)}
+    arguments = [f"--{key}={value}" for key, value in options.items() if key != "bundle"]
+    log = tmp_path / "baseline_seed0" / "log.txt"
+    with subprocess.Popen([sys.executable, "-m", "xattnres_monai", "compare", given["bundle"], *arguments]) as command:
+        while not (log.exists() and "Epoch[1] Complete" in log.read_text()):
+            assert command.poll() is None
+            time.sleep(0.1)
+        children = Path(f"/proc/{command.pid}/task/{command.pid}/children").read_text().split()
+        command.terminate()
+        assert command.wait(60) == 128 + signal.SIGTERM
+    assert children
+    for _ in range(600):
+        if not any(Path(f"/proc/{child}").exists() for child in children):
+            return
+        time.sleep(0.1)
+    raise AssertionError("cells went on without the command")
 
 
 @pytest.mark.slow

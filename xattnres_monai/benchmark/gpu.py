@@ -7,8 +7,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -62,17 +62,16 @@ def gpu(
     folder = Path(output).resolve()
     state = _state(folder, {"machine": machine(device), "device": device, "tiny": tiny})
     outcomes = state["pieces"]
-    with _sigterm_as_exit():
-        for name in tqdm(names, desc="gpu", unit="piece", disable=None):
-            if outcomes.get(name, {}).get("outcome") == FINISHED:
-                continue
-            job = Job(name, folder, device, tiny)
-            try:
-                outcomes[name] = run_piece(job, LIMIT)
-                tqdm.write(f"{name}: {outcomes[name]['outcome']} ({job.log})")
-            finally:
-                replace_text(folder / "pieces.json", json.dumps(state, indent=2) + "\n")
-                replace_text(folder / "gpu.md", summary(folder, state))
+    for name in tqdm(names, desc="gpu", unit="piece", disable=None):
+        if outcomes.get(name, {}).get("outcome") == FINISHED:
+            continue
+        job = Job(name, folder, device, tiny)
+        try:
+            outcomes[name] = run_piece(job, LIMIT)
+            tqdm.write(f"{name}: {outcomes[name]['outcome']} ({job.log})")
+        finally:
+            replace_text(folder / "pieces.json", json.dumps(state, indent=2) + "\n")
+            replace_text(folder / "gpu.md", summary(folder, state))
     missing = [f"{name} {outcomes[name]['outcome']}" for name in names if outcomes[name]["outcome"] != FINISHED]
     if missing:
         raise RuntimeError(
@@ -117,7 +116,7 @@ def run_piece(job: Job, limit: float) -> dict[str, Any]:
 
 def _run(job: Job) -> None:
     os.setsid()  # so that all that it starts can be ended with it
-    signal.signal(signal.SIGTERM, _exit)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that what it has started ends too
     with job.log.open("a") as log:
         os.dup2(log.fileno(), 1)  # of this process, C++ included
         os.dup2(log.fileno(), 2)
@@ -139,17 +138,3 @@ def _end(process: SpawnProcess) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid or 0, signal.SIGKILL)
     process.join()
-
-
-def _exit(*_: Any) -> None:
-    sys.exit(128 + signal.SIGTERM)
-
-
-@contextmanager
-def _sigterm_as_exit() -> Iterator[None]:
-    """A SIGTERM, as of a time limit around the command, ends the piece too that is running."""
-    before = signal.signal(signal.SIGTERM, _exit)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
