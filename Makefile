@@ -49,7 +49,7 @@ label: $(LABEL)/.ready $(VENV)/.demo  ## MONAI Label on http://127.0.0.1:$(PORT)
 		}
 	done
 	test "$(STUDIES)" != $(SIMULATED)/imagesTr || $(BIN)/python -c \
-		"from xattnres_monai.datasets.mni152 import simulate; simulate('$(SIMULATED)', labelled=1)"
+		"from xattnres_monai.data.readers.mni152 import simulate; simulate('$(SIMULATED)', labelled=1)"
 	$(MONAILABEL) start_server --app $(LABEL)/apps/monaibundle --studies "$(STUDIES)" --host 127.0.0.1 \
 		--port $(PORT) --conf models "$$(echo $(PRETRAINED) | tr ' ' ,)" --conf zoo_source local --conf sam2 false
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from tests.datasets.layouts import write_msd
+from tests.data.layouts import write_msd
 
 # the fast suite tries the same examples every time; `make test-slow` looks for new ones with --hypothesis-profile
 settings.register_profile("fast", max_examples=50, deadline=None, derandomize=True)

@@ -1,12 +1,18 @@
 """Cross-stage attention residuals (XAttnRes, arXiv 2604.03297) for MONAI."""
 
-from xattnres_monai.attention import CrossStageAttention
-from xattnres_monai.functional import depth_attention, depth_weights, nested_attention
-from xattnres_monai.history import FeatureHistory
+from xattnres_monai.attention import (
+    CrossStageAttention,
+    FeatureHistory,
+    Stage,
+    XAttnResOptions,
+    attention_maps,
+    cross_stage_attentions,
+    depth_attention,
+    depth_weights,
+    nested_attention,
+)
 from xattnres_monai.networks import XAttnResSegResNet, XAttnResSwinUNETR, XAttnResUNet, XAttnResUNETR
-from xattnres_monai.options import XAttnResOptions
-from xattnres_monai.stages import Stage, attention_maps, cross_stage_attentions
-from xattnres_monai.weights import LoadReport, load_backbone
+from xattnres_monai.networks.load_backbone import LoadReport, load_backbone
 
 __version__ = "0.1.0"
 

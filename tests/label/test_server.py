@@ -18,11 +18,11 @@ import requests
 import torch
 from scipy.spatial.transform import Rotation
 
-from tests.bundle_runs import SWIN_UNETR, ZOO
-from tests.datasets.layouts import write_nifti
-from xattnres_monai import published
-from xattnres_monai.packing import pack
-from xattnres_monai.workflows import workflow
+from tests.bundles.runs import SWIN_UNETR, ZOO
+from tests.data.layouts import write_nifti
+from xattnres_monai.bundles import published_weights
+from xattnres_monai.bundles.packing import pack
+from xattnres_monai.bundles.workflows import workflow
 
 pytestmark = pytest.mark.label
 
@@ -164,7 +164,7 @@ def test_training_changes_the_labels(server, app, tmp_path):
         wait(server, "train")
         after = weights.read_bytes()
         assert after != before
-        assert published.weights(app / "model" / name) == str(weights)  # the sum in the metadata followed
+        assert published_weights.checked(app / "model" / name) == str(weights)  # the sum in the metadata followed
         before = after
     assert not np.array_equal(np.asarray(infer(server, name, "case0", tmp_path).dataobj), label)
 

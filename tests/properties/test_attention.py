@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests import reference
+from tests.attention import reference
 from tests.properties.strategies import SEEDS, normal, options, sizes
 from xattnres_monai import CrossStageAttention, FeatureHistory, depth_attention, depth_weights
-from xattnres_monai.literal import LiteralAttention
+from xattnres_monai.attention.literal import LiteralAttention
 
 DIMENSIONS = st.sampled_from([2, 3])
 # of a value; sums of a handful of them, in one order or another, stay within some roundings

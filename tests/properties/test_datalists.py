@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.properties.strategies import SEEDS, fewer
-from xattnres_monai.datasets import acdc, amos, btcv, busi, msd
-from xattnres_monai.datasets.folds import assign_folds, training_cases, validation_cases
+from xattnres_monai.data.folds import assign_folds, training_cases, validation_cases
+from xattnres_monai.data.readers import acdc, amos, btcv, busi, msd
 
 Cases = list[dict[str, Any]]
 

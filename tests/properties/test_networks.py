@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from monai.networks.nets import UNETR, SegResNet, SwinUNETR, UNet
 from torch import Tensor, nn
 
+from tests.attention.reference import naive
 from tests.networks.case import awaken
 from tests.properties.strategies import SEEDS, fewer, normal, options
-from tests.reference import naive
 from xattnres_monai import XAttnResSegResNet, XAttnResSwinUNETR, XAttnResUNet, XAttnResUNETR
 
 DIMENSIONS = st.sampled_from([2, 3])

@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from monai.bundle import ConfigParser
 
-from tests.bundle_runs import ZOO
+from tests.bundles.runs import ZOO
 from tests.properties.strategies import fewer, options
-from xattnres_monai.bundles import NETWORKS, Bundles
+from xattnres_monai.bundles.command import Bundles
+from xattnres_monai.bundles.render import NETWORKS
 
 # what a person writes, in any script; to MONAI @ and # are parts of a reference, wherever they are, and a first $ or %
 # makes an expression or a macro

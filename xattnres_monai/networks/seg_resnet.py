@@ -13,10 +13,10 @@ import torch
 from monai.networks.nets import SegResNet
 from torch import Tensor
 
-from xattnres_monai.history import FeatureHistory
+from xattnres_monai.attention.history import FeatureHistory
+from xattnres_monai.attention.options import XAttnResOptions
+from xattnres_monai.attention.stages import Stage, attention_maps, cross_stage_attentions
 from xattnres_monai.networks.checks import check_channels, check_multiples, check_not_one_voxel
-from xattnres_monai.options import XAttnResOptions
-from xattnres_monai.stages import Stage, attention_maps, cross_stage_attentions
 
 __all__ = ["XAttnResSegResNet"]
 
@@ -28,7 +28,7 @@ class XAttnResSegResNet(SegResNet):
     MONAI's names; those of the attention live under ``xattnres.``.
 
     Args:
-        xattnres: :class:`~xattnres_monai.options.XAttnResOptions`, the same as a mapping, or ``None``: the defaults.
+        xattnres: :class:`~xattnres_monai.XAttnResOptions`, the same as a mapping, or ``None``: the defaults.
         dropout: another name for ``dropout_prob``, which MONAI Label gives.
         *args, **kwargs: as for MONAI's ``SegResNet``.
 
@@ -89,7 +89,7 @@ class XAttnResSegResNet(SegResNet):
         return feature
 
     def attention_maps(self, x: Tensor) -> dict[str, Tensor]:
-        """Weights ``(B, N, *S)`` of the N earlier stages, by stage: :func:`xattnres_monai.stages.attention_maps`."""
+        """Weights ``(B, N, *S)`` of the N earlier stages, by stage: :func:`xattnres_monai.attention_maps`."""
         return attention_maps(self, x)
 
     def _stages(self) -> list[Stage]:

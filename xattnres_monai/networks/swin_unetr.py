@@ -17,11 +17,11 @@ from monai.networks.nets import SwinUNETR
 from monai.utils import ensure_tuple_rep
 from torch import Tensor, nn
 
-from xattnres_monai.history import FeatureHistory
+from xattnres_monai.attention.history import FeatureHistory
+from xattnres_monai.attention.options import XAttnResOptions
+from xattnres_monai.attention.stages import Stage, attention_maps, cross_stage_attentions
 from xattnres_monai.networks.checks import check_channels, check_multiples, check_not_one_voxel
 from xattnres_monai.networks.up_block import remove_skip
-from xattnres_monai.options import XAttnResOptions
-from xattnres_monai.stages import Stage, attention_maps, cross_stage_attentions
 
 __all__ = ["XAttnResSwinUNETR"]
 
@@ -35,7 +35,7 @@ class XAttnResSwinUNETR(SwinUNETR):
     ``xattnres.``.
 
     Args:
-        xattnres: :class:`~xattnres_monai.options.XAttnResOptions`, the same as a mapping, or ``None``: the defaults.
+        xattnres: :class:`~xattnres_monai.XAttnResOptions`, the same as a mapping, or ``None``: the defaults.
         dropout: another name for ``drop_rate``, which MONAI Label gives.
         *args, **kwargs: as for MONAI's ``SwinUNETR``.
 
@@ -99,7 +99,7 @@ class XAttnResSwinUNETR(SwinUNETR):
         return self.out(feature)
 
     def attention_maps(self, x: Tensor) -> dict[str, Tensor]:
-        """Weights ``(B, N, *S)`` of the N earlier stages, by stage: :func:`xattnres_monai.stages.attention_maps`."""
+        """Weights ``(B, N, *S)`` of the N earlier stages, by stage: :func:`xattnres_monai.attention_maps`."""
         return attention_maps(self, x)
 
     def _stages(self, feature_size: int) -> list[Stage]:

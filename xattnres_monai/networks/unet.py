@@ -16,10 +16,10 @@ from monai.networks.nets import UNet
 from monai.utils import ensure_tuple_rep
 from torch import Tensor, nn
 
-from xattnres_monai.history import FeatureHistory
+from xattnres_monai.attention.history import FeatureHistory
+from xattnres_monai.attention.options import XAttnResOptions
+from xattnres_monai.attention.stages import Stage, attention_maps, cross_stage_attentions
 from xattnres_monai.networks.checks import check_channels, check_not_one_voxel, size_error
-from xattnres_monai.options import XAttnResOptions
-from xattnres_monai.stages import Stage, attention_maps, cross_stage_attentions
 
 __all__ = ["XAttnResUNet"]
 
@@ -31,7 +31,7 @@ class XAttnResUNet(UNet):
     backbone keep MONAI's names; those of the attention live under ``xattnres.``.
 
     Args:
-        xattnres: :class:`~xattnres_monai.options.XAttnResOptions`, the same as a mapping, or ``None``: the defaults.
+        xattnres: :class:`~xattnres_monai.XAttnResOptions`, the same as a mapping, or ``None``: the defaults.
         *args, **kwargs: as for MONAI's ``UNet``.
 
     Raises:
@@ -79,7 +79,7 @@ class XAttnResUNet(UNet):
         return feature
 
     def attention_maps(self, x: Tensor) -> dict[str, Tensor]:
-        """Weights ``(B, N, *S)`` of the N earlier stages, by stage: :func:`xattnres_monai.stages.attention_maps`."""
+        """Weights ``(B, N, *S)`` of the N earlier stages, by stage: :func:`xattnres_monai.attention_maps`."""
         return attention_maps(self, x)
 
     def _stages(self) -> list[Stage]:

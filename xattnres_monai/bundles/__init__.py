@@ -1,0 +1,1 @@
+"""The zoo: rendering, verification, packing and published weights of bundles."""

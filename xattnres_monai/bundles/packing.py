@@ -1,0 +1,50 @@
+"""A bundle as one zip archive, as ``monai.bundle.download`` and the Hugging Face Hub hand it on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+__all__ = ["MADE", "pack"]
+
+MADE = ("output", "data")  # folders of a bundle that runs make
+PACKAGE = Path(__file__).parents[1]
+LEFT_OUT = shutil.ignore_patterns(*MADE, "bundle.yaml", "__pycache__", ".*")
+
+
+def pack(bundle: str | Path, output: str | Path, vendor: bool = False) -> Path:
+    """Write ``<name>_v<version>.zip`` with the bundle's folder in it.
+
+    Args:
+        bundle: its folder.
+        output: folder for the archive.
+        vendor: put a copy of this package into the bundle. Run from its folder (or with that in ``PYTHONPATH``), it
+            then needs only MONAI and the other packages that the metadata name.
+
+    Returns:
+        The archive.
+
+    Raises:
+        FileNotFoundError: when the folder is no bundle.
+        ValueError: when the archive would lie in it.
+    """
+    root = Path(bundle).resolve()
+    if not (root / "configs" / "metadata.json").is_file():
+        raise FileNotFoundError(f"no configs/metadata.json in {bundle}, expected a bundle's folder; render it")
+    folder = Path(output)
+    if folder.resolve().is_relative_to(root):
+        raise ValueError(f"got the output folder {folder} within the bundle {root}; give another with --output")
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        copy = Path(shutil.copytree(root, Path(temporary) / root.name, ignore=LEFT_OUT))
+        path = copy / "configs" / "metadata.json"
+        metadata = json.loads(path.read_text())
+        if vendor:
+            shutil.copytree(PACKAGE, copy / PACKAGE.name, ignore=LEFT_OUT)
+            metadata["required_packages_version"].pop("xattnres-monai", None)
+            path.write_text(json.dumps(metadata, indent=4) + "\n")
+        name = f"{root.name}_v{metadata['version']}"
+        written = shutil.make_archive(str(Path(temporary) / name), "zip", temporary, root.name)
+        return Path(written).replace(folder / f"{name}.zip")

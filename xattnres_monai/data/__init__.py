@@ -1,0 +1,1 @@
+"""Reading data: layouts of data sets, folds, checks of files, transforms."""

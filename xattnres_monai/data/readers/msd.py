@@ -1,0 +1,91 @@
+"""Medical Segmentation Decathlon (http://medicaldecathlon.com): its folder layout and its download.
+
+TaskXX_Name/
+  dataset.json                 names of images, labels and classes
+  imagesTr/  labelsTr/         cases with labels
+  imagesTs/                    images without
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from monai.apps import DecathlonDataset, download_and_extract
+from monai.data import load_decathlon_datalist
+
+from xattnres_monai.data.folds import assign_folds
+from xattnres_monai.data.layout import Layout, check_pairs, stem
+
+__all__ = ["datalist", "download"]
+
+LAYOUT = Layout(
+    name="Medical Segmentation Decathlon",
+    expected="dataset.json, imagesTr, labelsTr",
+    source="http://medicaldecathlon.com",
+)
+logger = logging.getLogger(__name__)
+
+
+def datalist(dataset_dir: str | Path, folds: int = 5, seed: int = 0) -> list[dict[str, Any]]:
+    """The labelled cases of a task folder.
+
+    Args:
+        dataset_dir: folder with ``dataset.json``.
+        folds: number of folds; the decathlon names no patients, so a case is a patient.
+        seed: of the split into folds.
+
+    Returns:
+        Dictionaries with ``image``, ``label`` (paths), ``case_id``, ``patient_id`` and ``fold``, by case id.
+
+    Raises:
+        FileNotFoundError: when the folder is no decathlon task.
+        ValueError: for pairs that are missing or do not fit, all at once.
+    """
+    root = Path(dataset_dir)
+    description = root / "dataset.json"
+    if not description.is_file():
+        raise LAYOUT.error(root, "it has no dataset.json")
+    cases = []
+    for entry in load_decathlon_datalist(description, data_list_key="training"):
+        cases.append({**entry, "case_id": stem(entry["image"]), "patient_id": stem(entry["image"])})
+    check_pairs(cases)
+    return assign_folds(cases, folds, seed)
+
+
+def download(dataset_dir: str | Path, task: str) -> Path:
+    """Download a task with a progress bar, check its MD5 sum, unpack it, unless ``dataset_dir`` exists.
+
+    Args:
+        dataset_dir: folder to become the task's.
+        task: as in the archive's name, e.g. ``Task04_Hippocampus``.
+
+    Returns:
+        ``dataset_dir``.
+
+    Raises:
+        RuntimeError: when the download fails or its sum is wrong; nothing is left behind.
+    """
+    target = Path(dataset_dir)
+    if target.exists():
+        return target
+    url = DecathlonDataset.resource[task]
+    logger.info(f"{target} does not exist: downloading {task} from {url}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # unpacked beside the target and then renamed, so that a broken download is never taken for the data set
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{task}-") as folder:
+        try:
+            download_and_extract(url, output_dir=folder, hash_val=DecathlonDataset.md5[task], hash_type="md5")
+        except Exception as error:
+            raise RuntimeError(
+                f"{target} does not exist and {task} could not be downloaded from {url} ({error}); "
+                "download it by other means, unpack it and give its folder as dataset_dir"
+            ) from error
+        try:
+            (Path(folder) / task).rename(target)
+        except OSError:  # another process that downloaded it at the same time was first
+            if not target.exists():
+                raise
+    return target

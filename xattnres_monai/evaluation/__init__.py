@@ -1,0 +1,1 @@
+"""Scores of predictions: metrics, tables and overlay pictures."""

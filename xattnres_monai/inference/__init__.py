@@ -1,0 +1,1 @@
+"""Inference of many images, and the files that it writes."""

@@ -1,0 +1,67 @@
+"""Files of labels that appear when they are whole: a full disk or a kill leaves no part of one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import monai.data
+import monai.transforms
+
+from xattnres_monai.utils.errors import one_line
+
+__all__ = ["SaveImaged"]
+
+logger = logging.getLogger(__name__)
+
+
+class _Whole:
+    """Of a writer of MONAI: writes beside the file, under a hidden name, and renames."""
+
+    def write(self, filename: str | Path, verbose: bool = False, **kwargs: Any) -> None:
+        path = Path(filename)
+        part = path.with_name(f".{path.name}")  # its end tells the libraries what to write
+        try:
+            super().write(part, verbose=False, **kwargs)  # type: ignore[misc]
+            part.replace(path)
+        except OSError as error:
+            raise OSError(f"{path} cannot be written ({error}); make room or give another output_dir") from None
+        finally:
+            part.unlink(missing_ok=True)
+        if verbose:
+            logger.info(f"written: {path}")
+
+
+class _NIfTI(_Whole, monai.data.NibabelWriter):
+    pass
+
+
+class _PNG(_Whole, monai.data.PILWriter):
+    pass
+
+
+class SaveImaged(monai.transforms.SaveImaged):
+    """MONAI's ``SaveImaged``, of NIfTI and PNG, that writes whole files.
+
+    Args:
+        *args: of MONAI's.
+        output_ext: end of the files, ``.nii.gz``, ``.nii`` or ``.png``.
+        **kwargs: of MONAI's.
+
+    Raises:
+        OSError: when a file cannot be written, or its folder not be made.
+    """
+
+    def __init__(self, *args: Any, output_ext: str = ".nii.gz", **kwargs: Any) -> None:
+        super().__init__(*args, output_ext=output_ext, writer=_PNG if output_ext == ".png" else _NIfTI, **kwargs)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        try:
+            return super().__call__(data)
+        except RuntimeError as error:
+            # MONAI says that it found no writer; what ours said is the last line of the traceback in its text
+            raise OSError(str(error).strip().splitlines()[-1].partition(": ")[2] or one_line(error)) from None
+        except OSError as error:
+            raise OSError(f"the folder of the labels cannot be made ({error}); give another output_dir") from None
