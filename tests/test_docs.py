@@ -29,3 +29,11 @@ def test_the_figure_of_the_mechanism_is_drawn_from_a_real_network(tmp_path):
     picture = tmp_path / "mechanism.png"
     runpy.run_path(str(DOCS / "figures" / "mechanism.py"))["figure"]().savefig(picture)
     assert picture.stat().st_size > 10_000
+
+
+def test_trained_monai_weights_load_as_shown(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (snippet,) = snippets("networks.md")
+    names: dict = {}
+    exec(compile(snippet, "networks.md", "exec"), names)
+    assert names["report"].matched and not names["report"].missing

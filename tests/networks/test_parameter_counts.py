@@ -1,4 +1,4 @@
-"""The README's table of parameters, counted again."""
+"""The table of parameters in docs/networks.md, counted again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from monai.networks.nets import UNETR, SegResNet, SwinUNETR, UNet
 
 from xattnres_monai import XAttnResSegResNet, XAttnResSwinUNETR, XAttnResUNet, XAttnResUNETR
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "networks.md"
 UNET = {"channels": (16, 32, 64, 128, 256), "strides": (2, 2, 2, 2)}
 NETWORKS = {
     "UNet 3D (16…256), 2 residual units": (UNet, XAttnResUNet, {"spatial_dims": 3, "num_res_units": 2, **UNET}),
@@ -38,13 +38,13 @@ def counts(name: str) -> tuple[int, int, int, int]:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_readme_states_what_is_counted(name):
+def test_the_page_states_what_is_counted(name):
     cells = [name]
     plain, ours, plain_no_skip, ours_no_skip = counts(name)
     for without, with_attention in ((plain, ours), (plain_no_skip, ours_no_skip)):
         added = with_attention - without
         cells += [f"{without:,}", f"{added:,} ({100 * added / without:.1f} %)"]
-    assert f"| {' | '.join(cells)} |" in README.read_text()
+    assert f"| {' | '.join(cells)} |" in PAGE.read_text()
 
 
 @pytest.mark.parametrize("name", AT_MOST_5_PERCENT)

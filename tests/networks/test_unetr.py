@@ -10,6 +10,7 @@ from xattnres_monai import XAttnResUNETR
 class TestXAttnResUNETR(NetworkContract):
     network_class = XAttnResUNETR
     monai_class = UNETR
+    scriptable = False
     cases = {
         "2d": Case(
             dict(

@@ -1,4 +1,4 @@
-"""What a network can take, said before its first layer fails with a message about something else."""
+"""Checks of a network's input. They run first, so that the error is about the input and not about some layer."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def check_not_one_voxel(network: nn.Module, x: Tensor, multiples: Sequence[int])
 
 
 def size_error(network: nn.Module, x: Tensor, multiples: Sequence[int], more: str = "") -> ValueError:
-    """The error for a size that the network cannot take; ``multiples`` has one entry per spatial axis, in voxels."""
+    """The error for an image size that the network cannot take; ``multiples`` has one entry per axis, in voxels."""
     size, needed = tuple(x.shape[2:]), tuple(multiples)
     return ValueError(
         f"{type(network).__name__} got an image of size {size}, expected multiples of {needed}{more and ' '}{more}; "

@@ -1,4 +1,4 @@
-"""Warm start: weights of the plain MONAI class, or of its pretrained encoder, in an XAttnRes network."""
+"""Warm start: load weights of the plain MONAI class, or of its pretrained encoder, into an XAttnRes network."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHOWN = 3
 
 
 class WrongShape(NamedTuple):
-    """An entry that the checkpoint has in another shape than the network."""
+    """An entry whose shape in the checkpoint differs from that in the network."""
 
     name: str
     found: tuple[int, ...]
@@ -33,13 +33,22 @@ class WrongShape(NamedTuple):
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What :func:`load_backbone` did with each parameter and buffer. Its string is a summary of at most four lines.
+    """What :func:`load_backbone` did with each parameter and buffer. ``str()`` gives a summary of at most four lines.
 
     Args:
-        matched: names in the network of those that were loaded.
-        missing: names in the network that the checkpoint lacks, without those under ``xattnres.``.
-        unexpected: keys of the checkpoint that the network has no place for.
-        wrong_shape: those on both sides with different shapes; the network keeps its own.
+        matched: names in the network of the entries that were loaded.
+        missing: names in the network that the checkpoint lacks. Those under ``xattnres.`` do not count.
+        unexpected: keys of the checkpoint that have no place in the network.
+        wrong_shape: entries whose shapes differ. The network keeps its own values.
+
+    Example::
+
+        from monai.networks.nets import UNet
+        from xattnres_monai import XAttnResUNet, load_backbone
+
+        arguments = dict(spatial_dims=2, in_channels=1, out_channels=2, channels=(8, 16, 32), strides=(2, 2))
+        report = load_backbone(XAttnResUNet(**arguments), UNet(**arguments).state_dict())
+        len(report.missing), len(report.unexpected), len(report.wrong_shape)  # (0, 0, 0)
     """
 
     matched: tuple[str, ...]
@@ -62,30 +71,40 @@ class LoadReport:
 
 
 def load_backbone(network: nn.Module, checkpoint: str | Path | Mapping[str, Any]) -> LoadReport:
-    """Load what fits of a checkpoint of the plain MONAI class into a network, and print what did not.
+    """Load a checkpoint of the plain MONAI class into a network, and print what did not fit.
 
-    Takes a state dict as it is or under ``network``, ``model`` or ``state_dict``, with or without the prefixes
-    ``module.`` and ``backbone.``, and the published self-supervised encoders of MONAI's ``SwinUNETR``. Entries of
-    another shape (the last layer, for another number of classes) are skipped. Parameters under ``xattnres.`` keep their
-    initial values unless the checkpoint has them.
+    The state dict may stand by itself or under ``network``, ``model`` or ``state_dict``. Its keys may have the prefixes
+    ``module.`` and ``backbone.``. The published self-supervised encoders of MONAI's ``SwinUNETR`` fit too. Entries of
+    another shape are skipped, such as the last layer for another number of classes. Parameters under ``xattnres.`` keep
+    their initial values unless the checkpoint has them.
 
     Args:
-        network: network whose backbone has MONAI's names, such as any of this package or of MONAI itself.
-        checkpoint: the checkpoint, or the path of one, which is read with ``weights_only=True``.
+        network: network whose backbone has MONAI's names: any network of this package or of MONAI itself.
+        checkpoint: the checkpoint, or the path of one. A file is read with ``weights_only=True``.
 
     Returns:
-        Names of what matched and what did not.
+        Names of the entries that matched and of those that did not.
 
     Raises:
-        FileNotFoundError: when there is no such file.
+        FileNotFoundError: when the file does not exist.
         TypeError: when ``checkpoint`` is neither a path nor a mapping.
-        ValueError: for a file that holds no state dict, or when under half of the backbone's parameters match (of the
-            encoder's, if the checkpoint has nothing else). The network is then as it was.
+        ValueError: when the file holds no state dict, or when less than half of the backbone's parameters match. If the
+            checkpoint holds an encoder alone, half of the encoder's parameters count. The network stays as it was.
+
+    Source: MONAI's pretrained SwinUNETR encoders are of arXiv 2111.14791.
 
     Example::
 
-        network = XAttnResUNet(3, 1, 2, channels=(16, 32, 64), strides=(2, 2), xattnres={"fusion": "residual"})
-        load_backbone(network, "unet.pt")  # before the first step it now computes what the UNet of unet.pt does
+        import torch
+        from monai.networks.nets import UNet
+        from xattnres_monai import XAttnResUNet, load_backbone
+
+        arguments = dict(spatial_dims=2, in_channels=1, out_channels=2, channels=(8, 16, 32), strides=(2, 2))
+        plain = UNet(**arguments).eval()
+        network = XAttnResUNet(**arguments, xattnres={"fusion": "residual"}).eval()
+        load_backbone(network, plain.state_dict())
+        image = torch.rand(1, 1, 32, 32)
+        torch.equal(network(image), plain(image))  # True: the same network until it is trained further
     """
     source = "the checkpoint" if isinstance(checkpoint, Mapping) else str(checkpoint)
     matched, report = _match(_state_dict(checkpoint, source), network.state_dict())

@@ -1,90 +1,62 @@
 """XAttnResSwinUNETR: MONAI's SwinUNETR with cross-stage attention residuals (XAttnRes, arXiv 2604.03297).
 
-Differs from the paper: the backbone is MONAI's SwinUNETR (arXiv 2201.01266). The history holds the Swin stages' outputs
-as the next stage takes them, before the ``normalize`` of MONAI's hidden states, which feeds skips and bottleneck only.
-The convolutions at 1/2 to 1/8 of the resolution are part of the skips, and go with them.
+What differs from the paper: the backbone is MONAI's SwinUNETR (arXiv 2201.01266). The history holds the outputs of the
+Swin stages as the next stage takes them. MONAI normalises its hidden states only for skip connections and bottleneck.
+The convolutions at 1/2 to 1/8 of the resolution are part of the skip connections and are removed with them.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
-import torch
 from monai.networks.blocks import UnetrUpBlock
 from monai.networks.nets import SwinUNETR
 from monai.utils import ensure_tuple_rep
-from torch import Tensor, nn
+from torch import Tensor
 
 from xattnres_monai.attention.history import FeatureHistory
-from xattnres_monai.attention.options import XAttnResOptions
-from xattnres_monai.attention.stages import Stage, attention_maps, cross_stage_attentions
-from xattnres_monai.networks.checks import check_channels, check_multiples, check_not_one_voxel
-from xattnres_monai.networks.up_block import remove_skip
+from xattnres_monai.attention.stages import Stage
+from xattnres_monai.networks.base import CrossStageNetwork
+from xattnres_monai.networks.up_block import remove_skip, run_up_block
 
 __all__ = ["XAttnResSwinUNETR"]
 
 
-class XAttnResSwinUNETR(SwinUNETR):
+class XAttnResSwinUNETR(CrossStageNetwork, SwinUNETR):
     """MONAI's :class:`~monai.networks.nets.SwinUNETR` whose stages choose their input from all stages before them.
 
     The stages are ``encoder1`` (the convolutions at full resolution), ``embedding`` (of patches), ``swin1 … swin4`` and
-    ``decoder5 … decoder1``. ``encoder1`` and ``embedding`` read the image and do not aggregate; ``decoder5`` attends on
-    the bottleneck's output. Parameters of the backbone keep MONAI's names; those of the attention live under
+    ``decoder5 … decoder1``. ``encoder1`` and ``embedding`` read the image, so they do not attend. ``decoder5`` attends
+    on the bottleneck's output. The parameters of the backbone keep MONAI's names. Those of the attention start with
     ``xattnres.``.
 
+    The network maps images ``(B, in_channels, *S)`` to logits ``(B, out_channels, *S)``. Every side of the image must
+    be a multiple of ``patch_size ** 5``, which is 32 by default. Export to TorchScript is by tracing, as
+    for MONAI's class.
+
     Args:
-        xattnres: :class:`~xattnres_monai.XAttnResOptions`, the same as a mapping, or ``None``: the defaults.
-        dropout: another name for ``drop_rate``, which MONAI Label gives.
+        xattnres: :class:`~xattnres_monai.XAttnResOptions`, the same as a mapping, or ``None`` for the defaults.
+        dropout: another name for ``drop_rate``, which MONAI Label uses.
         *args, **kwargs: as for MONAI's ``SwinUNETR``.
 
     Raises:
         ValueError: for an unknown option, or for an input of the wrong dimensions, channels or size.
 
+    Source: XAttnRes, arXiv 2604.03297; SwinUNETR, arXiv 2201.01266.
+
     Example::
 
+        import torch
         from xattnres_monai import XAttnResSwinUNETR
 
-        network = XAttnResSwinUNETR(in_channels=1, out_channels=14, feature_size=48, xattnres={"fusion": "residual"})
-        network(torch.rand(1, 1, 96, 96, 96)).shape  # (1, 14, 96, 96, 96)
+        network = XAttnResSwinUNETR(in_channels=1, out_channels=14, feature_size=24, xattnres={"fusion": "residual"})
+        network(torch.rand(1, 1, 64, 64, 64)).shape  # (1, 14, 64, 64, 64)
     """
 
-    def __init__(
-        self,
-        *args: Any,
-        xattnres: XAttnResOptions | Mapping[str, Any] | None = None,
-        dropout: float | None = None,
-        **kwargs: Any,
-    ) -> None:
-        options = XAttnResOptions.of(xattnres)
-        if dropout is not None:
-            kwargs["drop_rate"] = dropout
-        super().__init__(*args, **kwargs)
-        given = inspect.signature(SwinUNETR).bind(*args, **kwargs)
-        given.apply_defaults()
-        self.spatial_dims: int = given.arguments["spatial_dims"]
-        self.in_channels: int = given.arguments["in_channels"]
-        self.skip_connections = options.skip_connections
-        self.merges = options.merges
-        if not self.skip_connections:
-            for block in self._up_blocks():
-                remove_skip(block, self.spatial_dims, given.arguments["norm_name"])
-            del self.encoder2, self.encoder3, self.encoder4  # they only served the skips
-        stages = self._stages(given.arguments["feature_size"])
-        self.xattnres = cross_stage_attentions(self.spatial_dims, stages, options)
+    dropout_argument: ClassVar[str] = "drop_rate"
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Segment.
-
-        Args:
-            x: image ``(B, in_channels, *S)``; every side a multiple of ``patch_size ** 5``.
-
-        Returns:
-            Logits ``(B, out_channels, *S)``.
-        """
-        if not torch.jit.is_tracing():
-            self._check_input(x)
+    def _segment(self, x: Tensor) -> Tensor:
         attentions = list(self.xattnres.values())
         history = FeatureHistory()
         feature = x
@@ -94,15 +66,12 @@ class XAttnResSwinUNETR(SwinUNETR):
             history.append(feature)
         feature = self.encoder10(self._normalized(feature))
         for block, attention, skip in zip(self._up_blocks(), attentions[6:], self._skips(history)):
-            feature = self._decode(block, attention, feature, skip, history)
+            feature = run_up_block(block, attention, feature, skip, history, self.merges)
             history.append(feature)
         return self.out(feature)
 
-    def attention_maps(self, x: Tensor) -> dict[str, Tensor]:
-        """Weights ``(B, N, *S)`` of the N earlier stages, by stage: :func:`xattnres_monai.attention_maps`."""
-        return attention_maps(self, x)
-
-    def _stages(self, feature_size: int) -> list[Stage]:
+    def _stages(self, arguments: Mapping[str, Any]) -> list[Stage]:
+        feature_size = arguments["feature_size"]
         encoder = [Stage("encoder1", feature_size, "encoder"), Stage("embedding", feature_size, "encoder")]
         encoder += [Stage(f"swin{number}", feature_size * 2**number, "encoder") for number in (1, 2, 3, 4)]
         decoder = []
@@ -113,11 +82,13 @@ class XAttnResSwinUNETR(SwinUNETR):
             decoder.append(Stage(f"decoder{number}", width, "decoder", attends_on, skip))
         return [*encoder, *decoder]
 
-    def _check_input(self, x: Tensor) -> None:
-        check_channels(self, x, self.spatial_dims, self.in_channels)
-        multiples = [side**5 for side in ensure_tuple_rep(self.patch_size, self.spatial_dims)]
-        check_multiples(self, x, multiples)
-        check_not_one_voxel(self, x, multiples)
+    def _remove_skips(self, arguments: Mapping[str, Any]) -> None:
+        for block in self._up_blocks():
+            remove_skip(block, self.spatial_dims, arguments["norm_name"])
+        del self.encoder2, self.encoder3, self.encoder4  # they only served the skip connections
+
+    def _multiples(self) -> Sequence[int]:
+        return [side**5 for side in ensure_tuple_rep(self.patch_size, self.spatial_dims)]
 
     def _encode(self, stage: int, feature: Tensor) -> Tensor:
         swin = self.swinViT
@@ -130,17 +101,6 @@ class XAttnResSwinUNETR(SwinUNETR):
             convolutions = (swin.layers1c, swin.layers2c, swin.layers3c, swin.layers4c)[stage - 2]
             feature = convolutions[0](feature.contiguous())
         return layers[0](feature.contiguous())
-
-    def _decode(
-        self, block: UnetrUpBlock, attention: nn.Module, feature: Tensor, skip: Tensor | None, history: FeatureHistory
-    ) -> Tensor:
-        if self.merges:
-            feature = attention(block.transp_conv(feature), history)
-        else:
-            feature = block.transp_conv(attention(feature, history))
-        if skip is not None:
-            feature = torch.cat([feature, skip], dim=1)
-        return block.conv_block(feature)
 
     def _up_blocks(self) -> tuple[UnetrUpBlock, ...]:
         return self.decoder5, self.decoder4, self.decoder3, self.decoder2, self.decoder1

@@ -1,14 +1,14 @@
 """XAttnResUNet: MONAI's UNet with cross-stage attention residuals (XAttnRes, arXiv 2604.03297).
 
-Differs from the paper: the backbone is MONAI's UNet (strided and transposed convolutions at the start of a stage), so a
-stage aggregates on the grid that its first convolution reads. There the point where a stage takes its input and the
-point where it merges its skip are one.
+What differs from the paper: MONAI's UNet changes the resolution at the start of a stage, by strided and transposed
+convolutions. So a stage attends on the grid that its first convolution reads. A decoder stage merges its skip
+connection on that grid too, so the option ``placement`` changes nothing here.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,28 +17,35 @@ from monai.utils import ensure_tuple_rep
 from torch import Tensor, nn
 
 from xattnres_monai.attention.history import FeatureHistory
-from xattnres_monai.attention.options import XAttnResOptions
-from xattnres_monai.attention.stages import Stage, attention_maps, cross_stage_attentions
-from xattnres_monai.networks.checks import check_channels, check_not_one_voxel, size_error
+from xattnres_monai.attention.stages import Stage
+from xattnres_monai.networks.base import CrossStageNetwork
+from xattnres_monai.networks.checks import check_not_one_voxel, size_error
 
 __all__ = ["XAttnResUNet"]
 
 
-class XAttnResUNet(UNet):
+class XAttnResUNet(CrossStageNetwork, UNet):
     """MONAI's :class:`~monai.networks.nets.UNet` whose stages choose their input from all stages before them.
 
-    The stages are ``encoder0 …``, ``bottleneck`` and ``decoder… decoder0``, numbered by resolution. Parameters of the
-    backbone keep MONAI's names; those of the attention live under ``xattnres.``.
+    The stages are ``encoder0 …``, ``bottleneck`` and ``decoder… decoder0``, numbered by resolution. The parameters of
+    the backbone keep MONAI's names. Those of the attention start with ``xattnres.``.
+
+    The network maps images ``(B, in_channels, *S)`` to logits ``(B, out_channels, *S)``. Every side of the image must
+    be a multiple of the product of its strides.
 
     Args:
-        xattnres: :class:`~xattnres_monai.XAttnResOptions`, the same as a mapping, or ``None``: the defaults.
+        xattnres: :class:`~xattnres_monai.XAttnResOptions`, the same as a mapping, or ``None`` for the defaults.
+        dropout: as for MONAI's ``UNet``.
         *args, **kwargs: as for MONAI's ``UNet``.
 
     Raises:
         ValueError: for an unknown option, or for an input of the wrong dimensions, channels or size.
 
+    Source: XAttnRes, arXiv 2604.03297; U-Net, arXiv 1505.04597.
+
     Example::
 
+        import torch
         from xattnres_monai import XAttnResUNet
 
         network = XAttnResUNet(
@@ -48,25 +55,7 @@ class XAttnResUNet(UNet):
         network(torch.rand(1, 1, 64, 48, 64)).shape  # (1, 3, 64, 48, 64)
     """
 
-    def __init__(self, *args: Any, xattnres: XAttnResOptions | Mapping[str, Any] | None = None, **kwargs: Any) -> None:
-        options = XAttnResOptions.of(xattnres)
-        super().__init__(*args, **kwargs)
-        self.skip_connections = options.skip_connections
-        if not self.skip_connections:
-            self._narrow_decoder()
-        self.xattnres = cross_stage_attentions(self.dimensions, self._stages(), options)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Segment.
-
-        Args:
-            x: image ``(B, in_channels, *S)``; every side a multiple of the product of its strides.
-
-        Returns:
-            Logits ``(B, out_channels, *S)``.
-        """
-        if not torch.jit.is_scripting() and not torch.jit.is_tracing():
-            self._check_input(x)
+    def _segment(self, x: Tensor) -> Tensor:
         history = FeatureHistory()
         feature = x
         count = len(self.xattnres)
@@ -78,11 +67,7 @@ class XAttnResUNet(UNet):
             history.append(feature)
         return feature
 
-    def attention_maps(self, x: Tensor) -> dict[str, Tensor]:
-        """Weights ``(B, N, *S)`` of the N earlier stages, by stage: :func:`xattnres_monai.attention_maps`."""
-        return attention_maps(self, x)
-
-    def _stages(self) -> list[Stage]:
+    def _stages(self, arguments: Mapping[str, Any]) -> list[Stage]:
         levels = range(len(self.channels) - 1)
         encoder = [Stage(f"encoder{n}", self.channels[n], "encoder") for n in levels]
         bottleneck = Stage("bottleneck", self.channels[-1], "encoder")
@@ -90,18 +75,20 @@ class XAttnResUNet(UNet):
         decoder = [Stage(f"decoder{n}", widths[n], "decoder", skip=f"encoder{n}") for n in levels]
         return [*encoder, bottleneck, *reversed(decoder)]
 
-    def _check_input(self, x: Tensor) -> None:
-        check_channels(self, x, self.dimensions, self.in_channels)
+    def _multiples(self) -> Sequence[int]:
         strides = [ensure_tuple_rep(stride, self.dimensions) for stride in self.strides[: len(self.channels) - 1]]
-        multiples = [math.prod(axis) for axis in zip(*strides)]
+        return [math.prod(axis) for axis in zip(*strides)]
+
+    def _check_size(self, x: Tensor) -> None:
+        multiples = self._multiples()
         # MONAI's UNet concatenates from the first level's output on, whose size is rounded up
-        below = [(math.ceil(side / stride) * stride) for side, stride in zip(x.shape[2:], strides[0])]
-        if any(side % multiple for side, multiple in zip(below, multiples)):
+        strides = ensure_tuple_rep(self.strides[0], self.dimensions)
+        rounded = [math.ceil(side / stride) * stride for side, stride in zip(x.shape[2:], strides)]
+        if any(side % multiple for side, multiple in zip(rounded, multiples)):
             raise size_error(self, x, multiples)
         check_not_one_voxel(self, x, multiples)
 
-    def _narrow_decoder(self) -> None:
-        """Build the up-layers again for inputs without the skip's half of the channels."""
+    def _remove_skips(self, arguments: Mapping[str, Any]) -> None:
         level = self.model
         below = [*self.channels[:-2], self.channels[-1]]  # width of what arrives from below
         above = [self.out_channels, *self.channels[:-2]]

@@ -1,108 +1,73 @@
 """XAttnResUNETR: MONAI's UNETR with cross-stage attention residuals (XAttnRes, arXiv 2604.03297).
 
-Differs from the paper: the backbone is MONAI's UNETR (arXiv 2103.10504). The blocks that bring transformer features to
-the decoder's grids are part of its skips, and go with them.
+What differs from the paper: the backbone is MONAI's UNETR (arXiv 2103.10504). The blocks that bring features of the
+transformer to the decoder's grids are part of its skip connections and are removed with them.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-import torch
+from monai.networks.blocks import UnetrUpBlock
 from monai.networks.nets import UNETR
-from monai.utils import ensure_tuple_rep
-from torch import Tensor, nn
+from torch import Tensor
 
 from xattnres_monai.attention.history import FeatureHistory
-from xattnres_monai.attention.options import XAttnResOptions
-from xattnres_monai.attention.stages import Stage, attention_maps, cross_stage_attentions
-from xattnres_monai.networks.checks import check_channels
-from xattnres_monai.networks.up_block import remove_skip
+from xattnres_monai.attention.stages import Stage
+from xattnres_monai.networks.base import CrossStageNetwork
+from xattnres_monai.networks.up_block import remove_skip, run_up_block
 
 __all__ = ["XAttnResUNETR"]
 
 
-class XAttnResUNETR(UNETR):
+class XAttnResUNETR(CrossStageNetwork, UNETR):
     """MONAI's :class:`~monai.networks.nets.UNETR` whose stages choose their input from all stages before them.
 
-    The stages are ``encoder1`` (the convolutions at full resolution), ``transformer1 … transformer4`` (the segments of
-    the vision transformer that UNETR taps, on the grid of tokens; the last after the final norm) and
-    ``decoder5 … decoder2``. ``encoder1`` and ``transformer1`` read the image and do not aggregate. Parameters of the
-    backbone keep MONAI's names; those of the attention live under ``xattnres.``.
+    The stages are ``encoder1`` (the convolutions at full resolution), ``transformer1 … transformer4`` (the parts of the
+    vision transformer between the blocks that UNETR taps, on the grid of tokens) and ``decoder5 … decoder2``.
+    ``encoder1`` and ``transformer1`` read the image, so they do not attend. The parameters of the backbone keep MONAI's
+    names. Those of the attention start with ``xattnres.``.
+
+    The network maps images ``(B, in_channels, *img_size)`` to logits ``(B, out_channels, *img_size)``. Export to
+    TorchScript is by tracing.
 
     Args:
-        xattnres: :class:`~xattnres_monai.XAttnResOptions`, the same as a mapping, or ``None``: the defaults.
-        dropout: another name for ``dropout_rate``, which MONAI Label gives.
+        xattnres: :class:`~xattnres_monai.XAttnResOptions`, the same as a mapping, or ``None`` for the defaults.
+        dropout: another name for ``dropout_rate``, which MONAI Label uses.
         *args, **kwargs: as for MONAI's ``UNETR``.
 
     Raises:
         ValueError: for an unknown option, or for an input of the wrong dimensions, channels or size.
 
+    Source: XAttnRes, arXiv 2604.03297; UNETR, arXiv 2103.10504.
+
     Example::
 
+        import torch
         from xattnres_monai import XAttnResUNETR
 
         network = XAttnResUNETR(in_channels=1, out_channels=14, img_size=(96, 96, 96), xattnres={"query": "spatial"})
         network(torch.rand(1, 1, 96, 96, 96)).shape  # (1, 14, 96, 96, 96)
     """
 
-    def __init__(
-        self,
-        *args: Any,
-        xattnres: XAttnResOptions | Mapping[str, Any] | None = None,
-        dropout: float | None = None,
-        **kwargs: Any,
-    ) -> None:
-        options = XAttnResOptions.of(xattnres)
-        if dropout is not None:
-            kwargs["dropout_rate"] = dropout
-        super().__init__(*args, **kwargs)
-        given = inspect.signature(UNETR).bind(*args, **kwargs)
-        given.apply_defaults()
-        self.spatial_dims: int = given.arguments["spatial_dims"]
-        self.in_channels: int = given.arguments["in_channels"]
-        self.img_size = ensure_tuple_rep(given.arguments["img_size"], self.spatial_dims)
-        self.skip_connections = options.skip_connections
-        self.merges = options.merges
-        if not self.skip_connections:
-            for block in (self.decoder5, self.decoder4, self.decoder3, self.decoder2):
-                remove_skip(block, self.spatial_dims, given.arguments["norm_name"])
-            self.encoder2 = self.encoder3 = self.encoder4 = nn.Identity()  # they only served the skips
-        stages = self._stages(given.arguments["feature_size"])
-        self.xattnres = cross_stage_attentions(self.spatial_dims, stages, options)
+    dropout_argument: ClassVar[str] = "dropout_rate"
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Segment.
-
-        Args:
-            x: image ``(B, in_channels, *img_size)``.
-
-        Returns:
-            Logits ``(B, out_channels, *img_size)``.
-        """
-        if not torch.jit.is_scripting() and not torch.jit.is_tracing():
-            self._check_input(x)
+    def _segment(self, x: Tensor) -> Tensor:
+        attentions = list(self.xattnres.values())
         history = FeatureHistory()
         feature = x
-        for stage, attention in enumerate(self.xattnres.values()):
-            if stage < 2:
-                feature = x
-            if stage > 4 and self.merges:
-                feature = self._upsample(stage, feature)
-            feature = attention(feature, history)
-            if stage > 4 and not self.merges:
-                feature = self._upsample(stage, feature)
-            feature = self._run(stage, feature, history)
+        for stage in range(5):
+            feature = attentions[stage](x if stage < 2 else feature, history)
+            feature = self._encode(stage, feature)
+            history.append(feature)
+        for block, attention, skip in zip(self._up_blocks(), attentions[5:], self._skips(history)):
+            feature = run_up_block(block, attention, feature, skip, history, self.merges)
             history.append(feature)
         return self.out(feature)
 
-    def attention_maps(self, x: Tensor) -> dict[str, Tensor]:
-        """Weights ``(B, N, *S)`` of the N earlier stages, by stage: :func:`xattnres_monai.attention_maps`."""
-        return attention_maps(self, x)
-
-    def _stages(self, feature_size: int) -> list[Stage]:
+    def _stages(self, arguments: Mapping[str, Any]) -> list[Stage]:
+        feature_size = arguments["feature_size"]
         transformer = [Stage(f"transformer{number}", self.hidden_size, "encoder") for number in (1, 2, 3, 4)]
         decoder = []
         for number in (5, 4, 3, 2):
@@ -112,57 +77,37 @@ class XAttnResUNETR(UNETR):
             decoder.append(Stage(f"decoder{number}", width, "decoder", attends_on, skip))
         return [Stage("encoder1", feature_size, "encoder"), *transformer, *decoder]
 
-    def _check_input(self, x: Tensor) -> None:
-        check_channels(self, x, self.spatial_dims, self.in_channels)
-        if tuple(x.shape[2:]) != self.img_size:
+    def _remove_skips(self, arguments: Mapping[str, Any]) -> None:
+        for block in self._up_blocks():
+            remove_skip(block, self.spatial_dims, arguments["norm_name"])
+        del self.encoder2, self.encoder3, self.encoder4  # they only served the skip connections
+
+    def _check_size(self, x: Tensor) -> None:
+        size = tuple(side * patch for side, patch in zip(self.feat_size, self.patch_size))
+        if tuple(x.shape[2:]) != size:
             raise ValueError(
-                f"{type(self).__name__} got an image of size {tuple(x.shape[2:])}, expected {self.img_size}, the size "
-                "of its position embedding; use a SlidingWindowInferer, or build the network with another img_size"
+                f"{type(self).__name__} got an image of size {tuple(x.shape[2:])}, expected {size}, the size of its "
+                "position embedding; use a SlidingWindowInferer, or build the network with another img_size"
             )
 
-    def _run(self, stage: int, feature: Tensor, history: FeatureHistory) -> Tensor:
+    def _encode(self, stage: int, feature: Tensor) -> Tensor:
         if stage == 0:
             return self.encoder1(feature)
-        if stage < 5:
-            return self._transform(stage, feature)
-        if self.skip_connections:
-            feature = torch.cat([feature, self._skip(stage, history)], dim=1)
-        return self._convolve(stage, feature)
-
-    def _transform(self, stage: int, feature: Tensor) -> Tensor:
-        """Run the blocks up to MONAI's tap: after the fourth, seventh and tenth, and after the last and the norm."""
-        first, last = [0, 0, 4, 7, 10][stage], [0, 4, 7, 10, 12][stage]
+        # MONAI taps the transformer after its fourth, seventh and tenth block, and after the last block and the norm
+        first, last = ((0, 4), (4, 7), (7, 10), (10, None))[stage - 1]
         tokens = self.vit.patch_embedding(feature) if stage == 1 else feature.flatten(2).transpose(1, 2).contiguous()
-        for index, block in enumerate(self.vit.blocks):
-            if first <= index and index < last:  # noqa: PLR1716  TorchScript does not chain comparisons
-                tokens = block(tokens)
+        for block in self.vit.blocks[first:last]:
+            tokens = block(tokens)
         if stage == 4:
             tokens = self.vit.norm(tokens)
         return self.proj_feat(tokens)
 
-    def _skip(self, stage: int, history: FeatureHistory) -> Tensor:
-        if stage == 5:
-            return self.encoder4(history.feature(3))
-        if stage == 6:
-            return self.encoder3(history.feature(2))
-        if stage == 7:
-            return self.encoder2(history.feature(1))
-        return history.feature(0)
+    def _up_blocks(self) -> tuple[UnetrUpBlock, ...]:
+        return self.decoder5, self.decoder4, self.decoder3, self.decoder2
 
-    def _upsample(self, stage: int, feature: Tensor) -> Tensor:
-        if stage == 5:
-            return self.decoder5.transp_conv(feature)
-        if stage == 6:
-            return self.decoder4.transp_conv(feature)
-        if stage == 7:
-            return self.decoder3.transp_conv(feature)
-        return self.decoder2.transp_conv(feature)
-
-    def _convolve(self, stage: int, feature: Tensor) -> Tensor:
-        if stage == 5:
-            return self.decoder5.conv_block(feature)
-        if stage == 6:
-            return self.decoder4.conv_block(feature)
-        if stage == 7:
-            return self.decoder3.conv_block(feature)
-        return self.decoder2.conv_block(feature)
+    def _skips(self, history: FeatureHistory) -> list[Tensor | None]:
+        """What MONAI concatenates in each decoder stage: features of the transformer, brought to the stage's grid."""
+        if not self.skip_connections:
+            return [None] * 4
+        encoder1, transformer1, transformer2, transformer3 = (history.feature(stage) for stage in range(4))
+        return [self.encoder4(transformer3), self.encoder3(transformer2), self.encoder2(transformer1), encoder1]
