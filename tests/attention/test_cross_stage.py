@@ -220,7 +220,7 @@ def test_the_result_is_of_the_type_of_the_current_feature(case, form):
 
 def test_stages_that_do_not_fit_are_refused_in_one_line():
     module, outputs = _build(*CASES["encoder"], {})
-    with pytest.raises(ValueError, match=r"^got sources of \[3, 6\] channels, expected \[3, 5\]; mend the widths"):
+    with pytest.raises(ValueError, match=r"^got sources of \[3, 6\] channels, expected \[3, 5\]; correct the widths"):
         _attend(module, [outputs[0], torch.rand(2, 6, 8, 6), outputs[2]])
     with pytest.raises(ValueError, match=r"^got 1 sources, expected 2, one for each width"):
         CrossStageAttention(2, 8, [4, 4], sources=[0])

@@ -190,7 +190,7 @@ def test_amos_of_an_unknown_modality(tmp_path):
 
 
 def test_images_that_are_not_there(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no file matches .*imagesTs/\*.png, expected images; give others"):
+    with pytest.raises(FileNotFoundError, match=r"no file matches .*imagesTs/\*.png, expected images; set images to"):
         find_images(str(tmp_path), "imagesTs", "*.png")
 
 

@@ -1,4 +1,4 @@
-"""The mechanism: a history of all stage outputs, and the attention by which a stage chooses its input from it."""
+"""The mechanism: a history of all stage outputs, and the attention that builds each stage's input from it."""
 
 from xattnres_monai.attention.cross_stage import CrossStageAttention
 from xattnres_monai.attention.functional import depth_attention, depth_weights, nested_attention

@@ -1,7 +1,7 @@
-"""The formulas of cross-stage attention residuals (XAttnRes, arXiv 2604.03297) as pure functions.
+"""The equations of cross-stage attention residuals (XAttnRes, arXiv 2604.03297) as pure functions.
 
-:func:`nested_attention` is the form that the networks use: sources are weighed on their own grids, from the coarsest to
-the finest. :func:`depth_attention` is the paper's form: all sources are brought to one grid and weighed there.
+:func:`nested_attention` is the default form of the networks: it weighs sources on their own grids, from the coarsest to
+the finest. :func:`depth_attention` is the paper's form: it weighs sources that have all been brought to one grid.
 """
 
 from __future__ import annotations
@@ -16,23 +16,43 @@ __all__ = ["at_least_float32", "depth_attention", "depth_weights", "mean_square"
 def nested_attention(values: list[Tensor], scores: list[Tensor], mean_squares: list[Tensor]) -> Tensor:
     """Weigh values on their own grids and carry the result from the coarsest grid to the finest.
 
-    The logit of source k is ``l_k = s_k / rms_k``, the score ``s_k = u_k · h_k`` over the root mean square of the
-    feature ``h_k`` that it was made of. On every grid, the sources of this grid and the pair (value, logit) that comes
-    from a coarser grid are weighed by one softmax::
+    The logit of source k is ``l_k = s_k / rms_k``. The score ``s_k = u_k · h_k`` is the product of a pseudo-query and
+    the source's feature. ``rms_k`` is the root mean square of that feature over its channels. On every grid, one
+    softmax weighs the grid's own sources and the pair (value, logit) that comes from a coarser grid::
 
         a = softmax(l)        v = Σ_k a_k v_k        l = log Σ_k exp l_k
 
-    The pair ``(v, l)`` that results is interpolated linearly to the next finer grid. There it competes as one source.
-    The result is a weighted mean of the values at every position. It equals one softmax over all sources where all
-    fields are constant or all grids are equal, and weighs all sources equally where all logits are 0.
+    The resulting pair ``(v, l)`` is interpolated linearly to the next finer grid. There it competes as one source.
+    At every position, the result is a weighted mean of the values. If all values and logits are constant over their
+    grids, or if all grids are equal, it equals one softmax over all sources. If all logits are 0, all sources weigh the
+    same.
 
     Args:
-        values: one tensor ``(B, C, *S_k)`` per source. The last one is on the finest grid, that of the result.
+        values: one tensor ``(B, C, *S_k)`` per source. The last one is on the finest grid, which the result has too.
         scores: one tensor ``(B, 1, *S_k)`` per source.
-        mean_squares: of each source's feature over its channels, ``(B, 1, *S_k)``, by :func:`mean_square`.
+        mean_squares: one tensor ``(B, 1, *S_k)`` per source. It is the mean square of the source's feature over the
+            channels, as :func:`~xattnres_monai.attention.functional.mean_square` computes it.
 
     Returns:
-        Tensor ``(B, C, *S)`` on the grid of the last value and of its dtype.
+        Tensor ``(B, C, *S)`` with the grid and dtype of the last value.
+
+    Raises:
+        IndexError: when ``values`` is empty, or when another list is shorter than it.
+        RuntimeError: when the shapes do not fit together (raised by PyTorch).
+
+    Source:
+        arXiv 2604.03297 (XAttnRes), the cross-stage form of Attention Residuals (arXiv 2603.15031). The paper takes one
+        softmax on one grid (:func:`depth_attention`). docs/mechanism.md explains the differences.
+
+    Example::
+
+        import torch
+        from xattnres_monai import nested_attention
+
+        values = [torch.rand(1, 32, 16, 16), torch.rand(1, 32, 32, 32)]
+        scores = [torch.zeros(1, 1, 16, 16), torch.zeros(1, 1, 32, 32)]
+        mean_squares = [torch.ones(1, 1, 16, 16), torch.ones(1, 1, 32, 32)]
+        nested_attention(values, scores, mean_squares).shape  # (1, 32, 32, 32)
     """
     grids = _ordered_grids(values)
     carried_values: list[list[Tensor]] = [[] for _ in grids]
@@ -53,27 +73,46 @@ def nested_attention(values: list[Tensor], scores: list[Tensor], mean_squares: l
 
 
 def mean_square(feature: Tensor, eps: float = 1e-6) -> Tensor:
-    """Mean square over the channels, ``(B, 1, *S)`` of ``(B, C, *S)``, in float32 at least.
+    """Return the mean square over the channels.
 
     Args:
-        feature: output of a stage.
-        eps: added, so that a feature that is zero at a position gets the logit 0 there.
+        feature: output of a stage, ``(B, C, *S)``.
+        eps: small number added to the result. With it, a feature gets the logit 0 where all its channels are zero.
+
+    Returns:
+        Tensor ``(B, 1, *S)``, in float64 if ``feature`` is, else in float32.
     """
     return at_least_float32(feature).square().mean(1, keepdim=True) + eps
 
 
 def depth_weights(values: list[Tensor], query: Tensor, key_scale: Tensor) -> Tensor:
-    """Weight of every source at every position in the paper's form, ``softmax_k q · (g ⊙ V_k / rms(V_k))``.
+    """Return the weight of every source at every position, in the paper's form.
 
     Logits and softmax are computed in float32 at least, whatever the dtype of the values.
 
     Args:
-        values: one tensor ``(B, C, *S)`` per source, all of one shape.
-        query: pseudo-query, broadcastable to ``(B, C, *S)``: ``(1, C, 1, …)`` for one query everywhere.
+        values: one tensor ``(B, C, *S)`` per source, all of the same shape.
+        query: pseudo-query q, broadcastable to ``(B, C, *S)``. Give ``(1, C, 1, …)`` for one query at all positions.
         key_scale: learned scale g of the normalised keys, shape ``(C,)``.
 
     Returns:
-        Weights ``(B, N, *S)`` for N sources; they sum to 1 over dimension 1.
+        Weights ``(B, N, *S)`` for N sources. They sum to 1 over dimension 1.
+
+    Raises:
+        IndexError: when ``values`` is empty.
+        RuntimeError: when the shapes do not fit together (raised by PyTorch).
+
+    Source:
+        arXiv 2604.03297 (XAttnRes), the cross-stage form of Attention Residuals (arXiv 2603.15031):
+        ``a = softmax_k q · (g ⊙ V_k / rms(V_k))``.
+
+    Example::
+
+        import torch
+        from xattnres_monai import depth_weights
+
+        values = [torch.rand(1, 32, 16, 16), torch.rand(1, 32, 16, 16), torch.rand(1, 32, 16, 16)]
+        depth_weights(values, query=torch.zeros(1, 32, 1, 1), key_scale=torch.ones(32)).shape  # (1, 3, 16, 16)
     """
     shape = [1, -1] + [1] * (values[0].dim() - 2)
     scaled_query = at_least_float32(query) * at_least_float32(key_scale).reshape(shape)
@@ -85,33 +124,46 @@ def depth_weights(values: list[Tensor], query: Tensor, key_scale: Tensor) -> Ten
 
 
 def depth_attention(values: list[Tensor], query: Tensor, key_scale: Tensor) -> Tensor:
-    """Attend over sources in the paper's form: ``Σ_k a_k V_k`` with the weights of :func:`depth_weights`.
+    """Return the weighted mean of the sources, in the paper's form.
 
     Args:
-        values: one tensor ``(B, C, *S)`` per source, all of one shape.
-        query: pseudo-query, broadcastable to ``(B, C, *S)``.
+        values: one tensor ``(B, C, *S)`` per source, all of the same shape. The last one is the current feature.
+        query: pseudo-query q, broadcastable to ``(B, C, *S)``. Give ``(1, C, 1, …)`` for one query at all positions.
         key_scale: learned scale g of the normalised keys, shape ``(C,)``.
 
     Returns:
-        Tensor ``(B, C, *S)`` of the dtype of the last value, the current feature.
+        Tensor ``(B, C, *S)`` with the dtype of the last value.
 
-    Source: arXiv 2604.03297, cross-stage form of Attention Residuals (arXiv 2603.15031).
+    Raises:
+        IndexError: when ``values`` is empty.
+        RuntimeError: when the shapes do not fit together (raised by PyTorch).
+
+    Source:
+        arXiv 2604.03297 (XAttnRes), the cross-stage form of Attention Residuals (arXiv 2603.15031):
+        ``y = Σ_k a_k V_k`` with the weights ``a_k`` of :func:`depth_weights`.
+
+    Example::
+
+        import torch
+        from xattnres_monai import depth_attention
+
+        values = [torch.rand(1, 32, 16, 16), torch.rand(1, 32, 16, 16), torch.rand(1, 32, 16, 16)]
+        depth_attention(values, query=torch.zeros(1, 32, 1, 1), key_scale=torch.ones(32)).shape  # (1, 32, 16, 16)
     """
     return _weighted_mean(values, depth_weights(values, query, key_scale))
 
 
 def _weighted_mean(values: list[Tensor], weights: Tensor) -> Tensor:
-    """``Σ_k a_k v_k`` for weights ``(B, N, *S)`` that sum to 1, in the dtype of the last value."""
+    """Return ``Σ_k a_k v_k`` in the dtype of the last value. The weights ``(B, N, *S)`` sum to 1."""
     if len(values) == 1:
         return values[0]
     dtype = values[-1].dtype
-    values = [value.to(dtype) for value in values]  # under autocast they may be of several
+    values = [value.to(dtype) for value in values]  # autocast can give them different dtypes
     if dtype != torch.float16:
-        # float16 has not the range: its roundings of weights can sum to more than 1, and their gradients are sums over
-        # channels
+        # float16 could overflow: rounded weights can sum to more than 1, and their gradients are sums over channels
         weights = weights.to(dtype)
     shares = weights.split(1, dim=1)
-    if len(values) == 2 and weights.dtype == dtype:  # one operator instead of two: less memory traffic
+    if len(values) == 2 and weights.dtype == dtype:  # one operator instead of two, for less memory traffic
         return torch.lerp(values[0], values[1], shares[1])
     mean = values[0] * shares[0]
     for value, share in zip(values[1:], shares[1:]):
@@ -125,7 +177,7 @@ def _interpolated(feature: Tensor, size: list[int]) -> Tensor:
 
 
 def _ordered_grids(values: list[Tensor]) -> list[list[int]]:
-    """The grids of the values, each once, those of fewer voxels first."""
+    """Return each grid of the values once, sorted by the number of voxels, smallest first."""
     grids: list[list[int]] = []
     for value in values:
         size = list(value.shape[2:])
@@ -139,8 +191,8 @@ def _ordered_grids(values: list[Tensor]) -> list[list[int]]:
 
 
 def _on_grid(values: list[Tensor], grid: list[int]) -> list[int]:
-    """Places of the values on a grid; a loop, as TorchScript has no comprehensions with a condition."""
-    places: list[int] = []
+    """Return the indices of the values that are on a grid."""
+    places: list[int] = []  # a loop, because TorchScript has no comprehensions with a condition
     for place, value in enumerate(values):
         if list(value.shape[2:]) == grid:
             places.append(place)
@@ -148,7 +200,7 @@ def _on_grid(values: list[Tensor], grid: list[int]) -> list[int]:
 
 
 def _next_finer(grids: list[list[int]], position: int) -> int:
-    """The next grid that is coarser along no axis; the last one is such a grid."""
+    """Return the position of the next grid that is coarser along no axis. The last grid always qualifies."""
     for later in range(position + 1, len(grids)):
         if [max(n, m) for n, m in zip(grids[later], grids[position])] == grids[later]:
             return later
@@ -167,5 +219,5 @@ def _joined(tensors: list[Tensor]) -> Tensor:
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
-    """The tensor in float32, or as it is in float64: logits and norms are beyond the range of half precision."""
+    """Return a float64 tensor as it is, and any other in float32. Logits and norms can overflow half precision."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()

@@ -1,4 +1,4 @@
-"""The feature history: every stage output so far, in order, and pooled copies of it, each made once."""
+"""The feature history: all stage outputs so far, in order, and their pooled copies, each computed once."""
 
 from __future__ import annotations
 
@@ -12,24 +12,41 @@ __all__ = ["FeatureHistory"]
 
 
 class FeatureHistory:
-    """Stage outputs ``h_0 … h_{t-1}`` of one forward pass, shared by all later stages.
+    """Holds the stage outputs ``h_0 … h_{t-1}`` of one forward pass for all later stages.
 
-    A source that is finer than a stage is brought to its grid by average pooling, level by level: an axis is halved as
-    long as an even factor (rounded up) is left, but not below the grid that asks, and every level is kept for the
-    stages to come. For factor 2 this equals linear interpolation; beyond, it is free of the aliasing that interpolation
-    has. Sizes that do not divide are pooled adaptively. The mean square of a source over its channels, by which keys
-    are normalised, is computed once and pooled in the same way.
+    A finer source is average-pooled to the stage's grid. Pooling goes level by level. It halves an axis while an even
+    factor (rounded up) is left, but never below the stage's grid. Later stages reuse every level. For factor 2 this
+    equals linear interpolation. For larger factors it avoids the aliasing of interpolation. If the sizes do not
+    divide evenly, the pooling is adaptive.
+
+    Keys are normalised by the mean square of a source over its channels. The history computes this once for each grid.
+
+    A new history is empty. Make one for each forward pass, and append every stage output to it.
+
+    Returns:
+        An empty history.
+
+    Raises:
+        IndexError: when :meth:`feature`, :meth:`pooled` or :meth:`mean_square` gets the index of a stage that is not in
+            the history.
+
+    Source:
+        arXiv 2604.03297 (XAttnRes): every stage output goes into one history, and each stage chooses its input from all
+        of it.
 
     Example::
 
+        import torch
+        from xattnres_monai import FeatureHistory
+
         history = FeatureHistory()
-        for stage, attention in zip(stages, attentions):
-            feature = stage(attention(feature, history))
-            history.append(feature)
+        history.append(torch.rand(1, 16, 64, 64))
+        history.append(torch.rand(1, 32, 32, 32))
+        history.pooled(0, size=[32, 32]).shape  # (1, 16, 32, 32)
     """
 
     def __init__(self) -> None:
-        # pyramids[k] holds source k and its pooled copies, squares[k] its mean square and the pooled copies of that
+        # pyramids[k] holds source k and its pooled copies, squares[k] the mean squares over their channels
         self.pyramids: list[list[Tensor]] = []
         self.squares: list[list[Tensor]] = []
 
@@ -37,33 +54,33 @@ class FeatureHistory:
         return len(self.pyramids)
 
     def append(self, feature: Tensor) -> None:
-        """Add the output ``(B, C, *S)`` of the stage that ran last."""
+        """Add the output ``(B, C, *S)`` of the stage that has just run."""
         self.pyramids.append([feature])
         empty: list[Tensor] = []
         self.squares.append(empty)
 
     def feature(self, index: int) -> Tensor:
-        """The output of stage ``index`` as it was appended."""
+        """Return the output of stage ``index`` as it was appended."""
         return self.pyramids[index][0]
 
     def pooled(self, index: int, size: list[int]) -> Tensor:
-        """The output of stage ``index``, average-pooled along every axis where it is finer than ``size``.
+        """Return the output of stage ``index``, average-pooled along every axis where it is finer than ``size``.
 
         Args:
             index: position of the source in the history.
-            size: spatial size of the grid that asks, in voxels.
+            size: spatial size of the current stage's grid, in voxels.
 
         Returns:
-            Tensor ``(B, C, *min(S, size))``; an axis that is coarser than ``size`` stays as it is.
+            Tensor ``(B, C, *min(S, size))``. An axis that is coarser than ``size`` stays as it is.
         """
         return pooled(self.pyramids[index], size)
 
     def mean_square(self, index: int, size: list[int]) -> Tensor:
-        """The mean square of stage ``index`` over its channels, pooled as :meth:`pooled` does.
+        """Return the mean square over the channels of what :meth:`pooled` returns.
 
         Args:
             index: position of the source in the history.
-            size: spatial size of the grid that asks, in voxels.
+            size: spatial size of the current stage's grid, in voxels.
 
         Returns:
             Tensor ``(B, 1, *min(S, size))``, in float32 at least.
@@ -78,7 +95,7 @@ class FeatureHistory:
 
 
 def pooled(levels: list[Tensor], size: list[int]) -> Tensor:
-    """The first of ``levels`` on the grid ``size``; levels that are made on the way are added to the list."""
+    """Pool the first of ``levels`` to the grid ``size``, and add the levels made on the way to the list."""
     feature = levels[0]
     target = [min(n, m) for n, m in zip(feature.shape[2:], size)]
     while list(feature.shape[2:]) != target:
@@ -108,7 +125,7 @@ def _average_pool(feature: Tensor, size: list[int]) -> Tensor:
     divides = [n % m for n, m in zip(feature.shape[2:], size)] == [0] * len(size)
     dtype = feature.dtype
     if feature.device.type == "cpu" and dtype != torch.float64:
-        feature = feature.float()  # in float16 its kernels add up beyond the range, and some are missing
+        feature = feature.float()  # float16 sums overflow in the CPU kernels, and some kernels are missing
     if feature.dim() == 4:
         pooled = F.avg_pool2d(feature, factors) if divides else F.adaptive_avg_pool2d(feature, size)  # type: ignore[arg-type]
     else:

@@ -1,7 +1,7 @@
-"""The paper's equation as one would write it down: resize, project, normalise, weigh (arXiv 2604.03297).
+"""The paper's equation, step by step: resize, project, normalise, weigh (arXiv 2604.03297).
 
-It is there for comparison, as ``form: literal``. It shows what the leaner form of :mod:`.cross_stage` changes in a
-result, and what that form saves.
+The option ``form: literal`` selects it. It is here for comparison: it shows how the leaner form of :mod:`.cross_stage`
+changes the results, and what that form saves.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ __all__ = ["LiteralAttention"]
 
 
 class StaticQuery(nn.Module):
-    """One learned query for all positions, ``(1, C, 1, …)``, zero at first: a new network weighs sources equally."""
+    """One learned query for all positions, ``(1, C, 1, …)``.
+
+    It starts at zero, so that a new network weighs all sources equally.
+    """
 
     def __init__(self, spatial_dims: int, channels: int) -> None:
         super().__init__()
@@ -32,7 +35,10 @@ class StaticQuery(nn.Module):
 
 
 class SpatialQuery(nn.Module):
-    """A query for each position, ``(B, C, *S)``: a 1×1 convolution of the current feature, zero at first, over √C."""
+    """A query for each position, ``(B, C, *S)``: a 1×1 convolution of the current feature, divided by √C.
+
+    The convolution starts at zero, so that a new network weighs all sources equally.
+    """
 
     def __init__(self, spatial_dims: int, channels: int) -> None:
         super().__init__()
@@ -48,12 +54,14 @@ class SpatialQuery(nn.Module):
 class LiteralAttention(CrossStageAttention):
     """Brings all sources to the grid and width of the current feature, and weighs them there by one softmax.
 
-    The equation, with ``R`` the resampling of a source to the grid of the current feature (average pooling or linear
-    interpolation), ``P_k`` a 1×1 convolution, ``q`` the pseudo-query and ``g`` a learned scale::
+    The equation is::
 
         V_k = P_k(R(h_k))      a = softmax_k q · (g ⊙ V_k / rms(V_k))      y = Σ_k a_k V_k
 
-    Arguments and use are those of :class:`~xattnres_monai.attention.cross_stage.CrossStageAttention`.
+    ``R`` resamples a source to the grid of the current feature, by average pooling or linear interpolation. ``P_k`` is
+    a 1×1 convolution, ``q`` the pseudo-query and ``g`` a learned scale.
+
+    The arguments and the use are those of :class:`~xattnres_monai.attention.cross_stage.CrossStageAttention`.
     """
 
     def _build(self, spatial_dims: int, channels: int, spatial: bool) -> None:
@@ -64,18 +72,18 @@ class LiteralAttention(CrossStageAttention):
         self.key_scale = nn.Parameter(torch.ones(channels))
 
     def weights(self, current: Tensor, history: FeatureHistory) -> Tensor:
-        """Weight ``(B, N, *S)`` of each source in the order of the history, the current feature last."""
+        """Return the weights ``(B, N, *S)`` of the sources in the order of the history, the current feature last."""
         values = self._aligned(current, self._sources(current, history))
         return depth_weights(values, self.query(current), self.key_scale)
 
     def without(self, current: Tensor, history: FeatureHistory, source: int) -> Tensor:
-        """The stage's input when it has one source less: the others' weights are renormalised."""
+        """Build the stage's input without one source. The weights of the others are renormalised."""
         values = self._aligned(current, self._sources(current, history))
         del values[source]
         return self._fuse(current, depth_attention(values, self.query(current), self.key_scale))
 
     def _drawn(self, current: Tensor, history: FeatureHistory) -> tuple[list[Tensor], list[Tensor]]:
-        none: list[Tensor] = []  # keys are normalised after the projection
+        none: list[Tensor] = []  # no mean squares: this form normalises keys after the projection
         return self._sources(current, history), none
 
     def _attend(self, current: Tensor, sources: list[Tensor], mean_squares: list[Tensor]) -> Tensor:

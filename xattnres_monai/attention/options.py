@@ -1,4 +1,4 @@
-"""The options of XAttnRes, checked as they come in: a config is written by hand."""
+"""The options of XAttnRes. They are checked when they are read, because configs are written by hand."""
 
 from __future__ import annotations
 
@@ -12,28 +12,46 @@ __all__ = ["XAttnResOptions"]
 
 @dataclass(frozen=True)
 class XAttnResOptions:
-    """What a network does with its feature history.
+    """Says how a network uses its feature history.
 
     Args:
-        form: ``nested``, sources are weighed on their own grids (docs/mechanism.md), or ``literal``, the equation of
+        form: ``nested`` weighs the sources on their own grids (docs/mechanism.md). ``literal`` is the equation of
             arXiv 2604.03297 as it stands, which costs much more.
-        stages: which stages aggregate; the history always holds all of them. The bottleneck counts as encoder.
-        sources: which earlier outputs a stage draws on: ``all`` (the paper), or ``unskipped``, all but the one that its
-            own skip connection brings as it is: cheaper.
-        query: ``static``, learned vectors (arXiv 2604.03297), or ``spatial``, which adds to them a 1×1 convolution of
-            the current feature, divided by √C (the authors' later "spatial adaptive pseudo-query").
-        fusion: ``replace``, the aggregate is the stage's input (the paper's equation), or ``residual``, it is added to
-            the current feature with a learned factor γ that starts at 0.
-        skip_connections: whether the network keeps its own skips.
-        placement: where a decoder stage that starts by up-sampling aggregates: at its ``input``, on the coarse grid
-            (cheap), or where it would ``merge`` its skip, on the fine grid. By default ``input`` with skips, and
-            ``merge`` without, since the finest encoder output reaches the network's output on no other way then. In a
-            UNet, which merges before it up-samples, both are one place.
-        recompute: compute the projected sources again in the backward pass instead of keeping them (less memory, more
-            time).
+        stages: which stages attend to the history: ``all``, ``encoder``, ``decoder`` or ``none``. The bottleneck counts
+            as encoder. The history always holds the outputs of all stages.
+        sources: which earlier outputs a stage draws on. ``all`` is the paper's choice. ``unskipped`` leaves out the
+            output that the stage's own skip connection brings unchanged, which is cheaper.
+        query: ``static`` uses learned vectors (arXiv 2604.03297). ``spatial`` adds to them a 1×1 convolution of the
+            current feature, divided by √C (the authors' later "spatial adaptive pseudo-query").
+        fusion: ``replace`` takes the result of the attention as the stage's input (the paper's equation). ``residual``
+            adds the result to the current feature, times a learned factor γ that starts at 0.
+        skip_connections: whether the network keeps its own skip connections.
+        placement: where a decoder stage attends if it starts with up-sampling. ``input`` is before the up-sampling, on
+            the coarse grid (cheap). ``merge`` is where the stage would merge its skip connection, on the fine grid.
+            ``None`` means ``input`` with skip connections and ``merge`` without them, because the finest encoder output
+            could not reach the network's output otherwise. In a UNet, which merges before it up-samples, both are the
+            same place.
+        recompute: whether the backward pass computes the projected sources again instead of keeping them. This takes
+            less memory and more time.
+
+    Returns:
+        Immutable options.
 
     Raises:
-        ValueError: for a value that is not among those named.
+        ValueError: when an option has a value that is not allowed.
+
+    Source:
+        arXiv 2604.03297 (XAttnRes), the cross-stage form of Attention Residuals (arXiv 2603.15031). The options
+        ``form="literal"``, ``sources="all"``, ``query="static"`` and ``fusion="replace"`` give the paper's equation::
+
+            V_k = P_k(R(h_k))        a = softmax_k q · (g ⊙ V_k / rms(V_k))        y = Σ_k a_k V_k
+
+    Example::
+
+        from xattnres_monai import XAttnResOptions
+
+        options = XAttnResOptions.of({"stages": "decoder", "fusion": "residual"})
+        options.stages, options.query  # ("decoder", "static")
     """
 
     form: Literal["nested", "literal"] = "nested"
@@ -53,16 +71,22 @@ class XAttnResOptions:
 
     @property
     def merges(self) -> bool:
-        """Whether decoder stages aggregate where they would merge their skip."""
+        """Whether decoder stages attend where they would merge their skip connection."""
         return self.placement == "merge" or (self.placement is None and not self.skip_connections)
 
     @classmethod
     def of(cls, options: XAttnResOptions | Mapping[str, Any] | None) -> XAttnResOptions:
-        """Options from a plain mapping (as a JSON config gives it); ``None`` stands for the defaults.
+        """Read options from a plain mapping, as a JSON config gives it.
+
+        Args:
+            options: a mapping from names to values, options (returned as they are), or ``None`` for the defaults.
+
+        Returns:
+            The options.
 
         Raises:
-            ValueError: for an option that does not exist or a value that is not allowed.
-            TypeError: for anything that is not a mapping.
+            ValueError: when an option does not exist, or when its value is not allowed.
+            TypeError: when ``options`` is of another type.
         """
         if isinstance(options, cls):
             return options

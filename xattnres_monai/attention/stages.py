@@ -1,4 +1,4 @@
-"""The stages of a network, the attention before each of them, and the weights that it gave."""
+"""The stages of a network, the attention before each of them, and the weights of that attention."""
 
 from __future__ import annotations
 
@@ -18,23 +18,40 @@ __all__ = ["Stage", "attention_maps", "cross_stage_attentions"]
 
 
 class CurrentFeature(nn.Module):
-    """Stands where a stage does not aggregate: its input is the current feature, as in the plain network."""
+    """Passes the current feature on, as the plain network does. Stages that do not attend have this module."""
 
     def forward(self, current: Tensor, history: FeatureHistory) -> Tensor:
         return current
 
 
 class Stage(NamedTuple):
-    """One stage of a network.
+    """Describes one stage of a network to :func:`cross_stage_attentions`.
 
     Args:
-        name: of the stage, unique in the network.
-        channels: width of its output.
-        part: half of the network that it belongs to.
-        attends_on: width of the feature that it would take plainly, on the grid of its own output, where that is not
-            the output of the stage before.
-        skip: name of the stage whose output its skip connection brings as it is; ``sources="unskipped"`` does not draw
-            on that one.
+        name: name of the stage, unique in the network.
+        channels: number of channels of its output.
+        part: the half of the network that it belongs to, ``"encoder"`` or ``"decoder"``. The bottleneck counts as
+            encoder.
+        attends_on: number of channels of the stage's current feature. Give it if that feature is not the output of the
+            stage before, such as an up-sampled feature on the grid of the stage's own output.
+        skip: name of the stage whose output the skip connection brings unchanged. With ``sources="unskipped"``, the
+            attention does not draw on that output.
+
+    Returns:
+        A named tuple. :func:`cross_stage_attentions` checks its values.
+
+    Raises:
+        TypeError: when ``name``, ``channels`` or ``part`` is missing.
+
+    Source:
+        arXiv 2604.03297 (XAttnRes): stage t chooses its input from the history ``h_0 … h_{t-1}``.
+
+    Example::
+
+        from xattnres_monai import Stage, cross_stage_attentions
+
+        stages = [Stage("encoder0", 16, "encoder"), Stage("encoder1", 32, "encoder"), Stage("decoder0", 16, "decoder")]
+        cross_stage_attentions(2, stages)["decoder0"].sources  # [0]
     """
 
     name: str
@@ -47,31 +64,58 @@ class Stage(NamedTuple):
 def cross_stage_attentions(
     spatial_dims: int, stages: Sequence[Stage], options: XAttnResOptions | Mapping[str, Any] | None = None
 ) -> nn.ModuleDict:
-    """One module per stage, by its name, that is called with ``(current, history)`` before the stage runs.
+    """Build the attention modules of a network, one for each stage.
 
-    The first stage has no history and the second only the current feature; these, and the stages that
-    ``options.stages`` leaves out, pass the current feature on.
+    Before a stage runs, the network calls the stage's module with ``(current, history)``. The module returns the
+    stage's input. The first stage has no history, and the second has only the current feature. Their modules pass the
+    current feature on. So do the modules of stages that ``options.stages`` leaves out.
 
     Args:
-        spatial_dims: 2 or 3.
-        stages: all stages of the network in the order in which they run.
-        options: see :class:`XAttnResOptions`.
+        spatial_dims: 2 for images, 3 for volumes.
+        stages: all stages of the network, in the order in which they run.
+        options: an :class:`~xattnres_monai.XAttnResOptions`, a mapping with its names, or ``None`` for the defaults.
+
+    Returns:
+        The modules by the names of the stages, in the order of ``stages``.
 
     Raises:
-        ValueError: when two stages have one name, for an unknown part, and for a skip from a stage that is not before.
+        ValueError: when ``spatial_dims`` is neither 2 nor 3, when two stages have the same name, when a part is
+            unknown, when a skip does not come from an earlier stage, or when an option or its value is unknown.
+        TypeError: when ``options`` is of another type.
+
+    Source:
+        arXiv 2604.03297 (XAttnRes), the cross-stage form of Attention Residuals (arXiv 2603.15031). Before every stage,
+        the attention computes ``y = Σ_k a_k V_k`` over the history (:class:`~xattnres_monai.CrossStageAttention`).
+
+    Example::
+
+        import torch
+        from torch import nn
+        from xattnres_monai import FeatureHistory, Stage, cross_stage_attentions
+
+        attentions = cross_stage_attentions(2, [Stage(f"encoder{k}", 8, "encoder") for k in range(4)])
+        history, feature = FeatureHistory(), torch.rand(1, 8, 64, 64)
+        for attention in attentions.values():
+            stage = nn.Conv2d(8, 8, kernel_size=3, stride=2, padding=1)
+            feature = stage(attention(feature, history))
+            history.append(feature)
+        feature.shape  # (1, 8, 4, 4)
     """
     options = XAttnResOptions.of(options)
     names = [stage.name for stage in stages]
     if len(set(names)) < len(names):
-        raise ValueError(f"got the stages {', '.join(names)}, expected names that differ; rename those that do not")
+        raise ValueError(f"got the stages {', '.join(names)}, expected names that differ; give each stage its own name")
     parts = {stage.part for stage in stages} - {"encoder", "decoder"}
     if parts:
-        raise ValueError(f"got the part {', '.join(parts)} of a stage, expected encoder or decoder")
+        raise ValueError(f"got the part {', '.join(parts)} of a stage, expected encoder or decoder; correct its part")
     attention = CrossStageAttention if options.form == "nested" else LiteralAttention
     attentions = nn.ModuleDict()
     for index, stage in enumerate(stages):
         if stage.skip not in (None, *names[:index]):
-            raise ValueError(f"got a skip from {stage.skip} to {stage.name}, expected one from a stage before it")
+            raise ValueError(
+                f"got a skip from {stage.skip} to {stage.name}, expected one from a stage before it; "
+                "name an earlier stage, or change the order of the stages"
+            )
         skipped = stage.skip if options.sources == "unskipped" and options.skip_connections else None
         sources = [k for k in range(index - 1) if names[k] != skipped]
         if sources and options.stages in ("all", stage.part):
@@ -84,15 +128,33 @@ def cross_stage_attentions(
 
 
 def attention_maps(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
-    """The weights of every :class:`CrossStageAttention` inside ``network`` when it runs on ``x``, in eval mode.
+    """Run a network on ``x`` and return the weights of every :class:`~xattnres_monai.CrossStageAttention` inside it.
+
+    The network runs in eval mode and without gradients. Its mode is restored afterwards.
 
     Args:
-        network: any network that holds :class:`CrossStageAttention` modules.
-        x: its input.
+        network: any network with :class:`~xattnres_monai.CrossStageAttention` modules.
+        x: input of the network, such as an image ``(B, channels, *size)`` with its size in pixels or voxels.
 
     Returns:
-        Weights ``(B, N, *S)`` on the stage's input grid, by the name of the module in the network (without the prefix
-        ``xattnres.``); N sources in the order of the history, the current feature last.
+        Weights ``(B, N, *S)`` on the grid of the stage's input, one tensor for each module. Its key is the module's
+        name in the network, without the prefix ``xattnres.``. The N sources are in the order of the history, the
+        current feature last. The dictionary is empty if the network has no such module.
+
+    Raises:
+        ValueError: when the history does not fit a module. The network's own errors pass through as well.
+
+    Source:
+        arXiv 2604.03297 (XAttnRes), the cross-stage form of Attention Residuals (arXiv 2603.15031). The maps are the
+        weights ``a_k`` in ``y = Σ_k a_k V_k``. They sum to 1 over the sources.
+
+    Example::
+
+        import torch
+        from xattnres_monai import XAttnResUNet, attention_maps
+
+        network = XAttnResUNet(spatial_dims=2, in_channels=1, out_channels=2, channels=(8, 16, 32), strides=(2, 2))
+        attention_maps(network, torch.rand(1, 1, 64, 64))["decoder0"].shape  # (1, 4, 32, 32)
     """
     maps: dict[str, Tensor] = {}
     hooks = []
@@ -104,7 +166,7 @@ def attention_maps(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
 
             hooks.append(module.register_forward_hook(record))
     try:
-        # compiled code would not see the hooks
+        # compiled code would skip the hooks
         with torch.compiler.set_stance("force_eager"), eval_mode(network):
             network(x)
     finally:

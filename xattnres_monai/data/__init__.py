@@ -1,1 +1,1 @@
-"""Reading data: layouts of data sets, folds, checks of files, transforms."""
+"""Data: layouts of data sets, folds, checks of files, and transforms."""

@@ -1,4 +1,4 @@
-"""MONAI transforms that refuse an image or label which a network cannot be trained or asked on, and name its file."""
+"""MONAI transforms that refuse an image or label that a network cannot use, and name its file."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ __all__ = ["CheckImaged", "CheckLabeld", "LoadImaged"]
 
 
 class LoadImaged(monai.transforms.LoadImaged):
-    """MONAI's ``LoadImaged``, whose errors do not tell which file it was.
+    """MONAI's ``LoadImaged`` with errors that name the file, which those of MONAI do not.
 
     Raises:
-        ValueError: names the file and says why it cannot be read.
+        ValueError: when a file cannot be read. The message names the file and the reason.
     """
 
     def __call__(self, data: Mapping[Hashable, Any], reader: Any = None) -> dict[Hashable, Any]:
         try:
             return super().__call__(data, reader)
         except Exception:  # readers raise many kinds of error on broken files
-            for key in self.key_iterator(data):  # again, one by one, to know which it was
+            for key in self.key_iterator(data):  # load one file after the other to find the broken one
                 self._load(data[key], reader)
             raise
 
@@ -38,22 +38,22 @@ class LoadImaged(monai.transforms.LoadImaged):
             self._loader(file, reader)
         except Exception as error:
             raise ValueError(
-                f"{file} cannot be read ({one_line(error)}), expected an image file; restore or leave it out"
+                f"{file} cannot be read ({one_line(error)}), expected an image file; restore the file or leave it out"
             ) from None
 
 
 class CheckImaged(MapTransform):
-    """Refuse images that are no single-channel grid of finite intensities in space.
+    """Refuses images with several channels, other axes, a broken grid, or intensities that are not finite.
 
-    One voxel that is NaN spoils a whole normalised image and its gradients; voxels of a metre make more of them than
-    memory holds, once they are resampled.
+    One NaN voxel spoils the whole normalised image and its gradients. If a header says that voxels are a metre wide,
+    the resampled image has more voxels than fit into memory.
 
     Args:
-        keys: of the images to check, ``(C, *S)``.
-        spatial_axes: number of axes that the files have.
+        keys: keys of the images to check, each ``(C, *S)``.
+        spatial_axes: number of spatial axes that the images must have.
 
     Raises:
-        ValueError: names the file and what is wrong with it.
+        ValueError: when an image is refused. The message names the file and the fault.
     """
 
     def __init__(self, keys: KeysCollection, spatial_axes: int = 3) -> None:
@@ -66,8 +66,8 @@ class CheckImaged(MapTransform):
             channels, axes = image.shape[0], image.ndim - 1
             if channels != 1 or axes != self.spatial_axes:
                 raise ValueError(
-                    f"{_name(image, key)} has {channels} channels of {axes} axes, expected 1 of {self.spatial_axes}; "
-                    "give one frame of a series, one channel of a colour image"
+                    f"{_name(image, key)} has {channels} channels and {axes} axes, expected 1 channel and "
+                    f"{self.spatial_axes} axes; give one frame of a series or one channel of a colour image"
                 )
             if isinstance(image, MetaTensor) and (fault := grid_fault(np.asarray(image.affine))):
                 raise ValueError(f"{_name(image, key)} {fault}; correct its header or leave it out")
@@ -81,15 +81,15 @@ class CheckImaged(MapTransform):
 
 
 class CheckLabeld(MapTransform):
-    """Refuse labels that do not lie on the grid of their image, or that hold other values than its classes.
+    """Refuses labels that differ in shape from their image, or that hold values that are no class.
 
     Args:
-        keys: of the labels to check, ``(C, *S)``; images without label pass.
-        classes: number of classes, with background.
+        keys: keys of the labels to check, each ``(C, *S)``. Images without a label pass.
+        classes: number of classes, background included.
         image: key of the image.
 
     Raises:
-        ValueError: names the file and what is wrong with it.
+        ValueError: when a label is refused. The message names the file and the fault.
     """
 
     def __init__(self, keys: KeysCollection, classes: int, image: str = "image") -> None:
@@ -103,7 +103,7 @@ class CheckLabeld(MapTransform):
             if label.shape != data[self.image].shape:
                 raise ValueError(
                     f"{_name(label, key)} has shape {tuple(label.shape[1:])}, expected that of its image, "
-                    f"{tuple(data[self.image].shape[1:])}; resample it to the image's grid"
+                    f"{tuple(data[self.image].shape[1:])}; resample the label to the image's grid"
                 )
             values = torch.as_tensor(label)
             unknown = values[(values != values.round()) | (values < 0) | (values >= self.classes)]
@@ -111,7 +111,7 @@ class CheckLabeld(MapTransform):
                 shown = ", ".join(f"{value:g}" for value in unknown.unique()[:5].tolist())
                 raise ValueError(
                     f"{_name(label, key)} has the values {shown}, expected whole numbers 0 … {self.classes - 1}; "
-                    "map them to the classes or set labels"
+                    "map them to the classes or correct the key labels"
                 )
         return dict(data)
 

@@ -1,4 +1,4 @@
-"""The command ``datalist``: what a data set's folder holds, as a table and as a file that MONAI reads."""
+"""The command ``datalist``: it lists the cases of a data set as a table and as a file that MONAI reads."""
 
 from __future__ import annotations
 
@@ -33,20 +33,23 @@ DATASETS: dict[str, Callable[..., list[dict[str, Any]]]] = {
 
 
 def datalist(dataset: str, root: str, output: str = "datalist.json", **options: Any) -> str:
-    """Read a data set's published folder layout, check every file, and write its cases and folds as JSON.
+    """Read a data set in its published folder layout, check it, and write its cases and folds as JSON.
+
+    The check reads the header of every image and the voxels of every label.
 
     Args:
         dataset: acdc, amos, btcv, busi or msd.
         root: folder of the data set.
-        output: file to write, in the layout of MONAI's ``load_decathlon_datalist``: ``training`` holds dictionaries
+        output: file to write, in the format of MONAI's ``load_decathlon_datalist``: ``training`` holds dictionaries
             with ``image`` and ``label`` (paths relative to ``root``), ``case_id``, ``patient_id`` and ``fold``.
-        **options: of the data set: ``--folds``, ``--seed``, ``--modality`` (amos), ``--with_normal`` (busi).
+        **options: options of the data set: ``--folds``, ``--seed``, ``--modality`` (amos), ``--with_normal`` (busi).
 
     Returns:
-        A table of the cases: fold, shape, spacing in mm, labels found.
+        A table of the cases with the fold, the shape, the spacing in mm and the labels found.
 
     Raises:
-        ValueError: for an unknown data set, or for files that do not fit or labels that are empty, all at once.
+        ValueError: when the data set or an option is unknown, when files are missing, broken or do not fit together, or
+            when labels are empty. One message lists all faults of the images and labels.
         FileNotFoundError: when the folder has another layout.
     """
     if dataset not in DATASETS:

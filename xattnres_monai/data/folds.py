@@ -11,24 +11,26 @@ from monai.data import partition_dataset
 __all__ = ["assign_folds", "official_fold", "training_cases", "validation_cases"]
 
 Case = dict[str, Any]
-NEVER = -1  # the fold of cases that only train
+NEVER = -1  # the fold of cases that never validate
 
 
 def assign_folds(cases: Iterable[Case], folds: int, seed: int) -> list[Case]:
-    """Give every case the number of the fold that validates on it.
+    """Give every case the number of the fold in which it is a validation case.
 
-    All cases of a patient are in one fold, and folds depend on the patients and the seed, not on the order of files.
+    All cases of a patient are in the same fold. The folds depend on the patients and the seed, not on the order of the
+    files.
 
     Args:
         cases: dictionaries with ``case_id`` and ``patient_id``.
-        folds: number of folds.
-        seed: of the shuffle.
+        folds: number of folds, 2 or more.
+        seed: seed of the shuffle.
 
     Returns:
         The cases in the order of their ids, each with ``fold`` in ``0 … folds - 1``.
 
     Raises:
-        ValueError: when there are fewer patients than folds, or a case is there twice.
+        ValueError: when there are fewer than 2 folds, when there are fewer patients than folds, or when a case occurs
+            twice.
     """
     cases = _in_order(cases)
     patients = sorted({case["patient_id"] for case in cases})
@@ -40,17 +42,18 @@ def assign_folds(cases: Iterable[Case], folds: int, seed: int) -> list[Case]:
 
 
 def official_fold(cases: Iterable[Case], validates: Callable[[Case], bool]) -> list[Case]:
-    """The split that a data set was published with, as its only fold.
+    """Assign the cases to the split that the data set was published with: its validation cases are fold 0.
 
     Args:
         cases: dictionaries with ``case_id`` and ``patient_id``.
-        validates: whether a case is for validation.
+        validates: function that tells whether a case is a validation case.
 
     Returns:
-        The cases in the order of their ids; ``fold`` is 0 in those that validate and -1 in the others, which never do.
+        The cases in the order of their ids. ``fold`` is 0 for validation cases and -1 for the others, which never
+        validate.
 
     Raises:
-        ValueError: when a case is there twice, or a patient both trains and validates.
+        ValueError: when a case occurs twice, or when a patient has cases on both sides of the split.
     """
     cases = [{**case, "fold": 0 if validates(case) else NEVER} for case in _in_order(cases)]
     sides = Counter(patient for patient, _ in {(case["patient_id"], case["fold"]) for case in cases})
@@ -71,13 +74,13 @@ def _refuse_repeated(counts: Counter[str], what: str) -> None:
 
 
 def training_cases(cases: list[Case], fold: int) -> list[Case]:
-    """The cases outside ``fold``; a ``ValueError`` when no case is inside."""
+    """Return the cases outside ``fold``. Raise a ``ValueError`` if no case is in it."""
     validating = validation_cases(cases, fold)
     return [case for case in cases if case not in validating]
 
 
 def validation_cases(cases: list[Case], fold: int) -> list[Case]:
-    """The cases inside ``fold``; a ``ValueError`` when there is none."""
+    """Return the cases in ``fold``. Raise a ``ValueError`` if there are none."""
     present = {case["fold"] for case in cases} - {NEVER}
     if fold not in present:
         raise ValueError(f"got fold={fold}, expected one of {sorted(present)}")

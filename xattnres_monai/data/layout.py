@@ -1,4 +1,4 @@
-"""What all data sets share: finding files in a published layout, and checking pairs of image and label."""
+"""Functions for all data sets: they find files in a published layout and check pairs of image and label."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ Grid = tuple[tuple[int, ...], NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class Layout:
-    """A published folder layout, for the error that a folder of another layout gets.
+    """The published folder layout of a data set, for the error when a folder has another layout.
 
     Args:
-        name: of the data set.
-        expected: its files, in one line.
-        source: where it is obtained.
+        name: name of the data set.
+        expected: the files of the layout, in one line.
+        source: where to get the data set.
     """
 
     name: str
@@ -40,35 +40,40 @@ class Layout:
     source: str
 
     def error(self, root: Path, difference: str) -> FileNotFoundError:
-        """What ``datalist`` raises; ``difference`` is the first thing that differs."""
+        """Return the error for ``datalist`` to raise. ``difference`` says what differs first in the folder ``root``."""
         return FileNotFoundError(
-            f"{root.resolve()} is no {self.name} folder: {difference}; expected {self.expected}; "
-            f"get it from {self.source} and give its folder as dataset_dir"
+            f"{root.resolve()} is not in the {self.name} layout: {difference}; expected {self.expected}; "
+            f"get the data set from {self.source} and give its folder as dataset_dir"
         )
 
 
 def stem(path: str | Path) -> str:
-    """File name without ``.nii.gz``, ``.nii`` or ``.png``."""
+    """Return the file name without ``.nii.gz``, ``.nii`` or ``.png``."""
     return Path(Path(path).name.removesuffix(".gz")).stem
 
 
 def find_images(root: str | Path, *pattern: str) -> list[str]:
-    """Files in ``root`` that match the joined parts of a pattern, in order; a ``FileNotFoundError`` when none does."""
+    """Return the files in ``root`` that match the pattern, sorted. Raise a ``FileNotFoundError`` if there are none."""
     found = Path(root).glob("/".join(pattern))
-    images = sorted(str(path) for path in found if not path.name.startswith("."))  # macOS leaves ._case.nii.gz
+    images = sorted(str(path) for path in found if not path.name.startswith("."))  # macOS adds ._case.nii.gz
     if not images:
         raise FileNotFoundError(
-            f"no file matches {Path(root, *pattern)}, expected images; give others as images, e.g. ['case.nii.gz']"
+            f"no file matches {Path(root, *pattern)}, expected images; set images to other paths, e.g. ['case.nii.gz']"
         )
     return images
 
 
 def check_pairs(cases: Sequence[Case]) -> None:
-    """Read the header of every image and label.
+    """Check that every image and label can be read and that their grids agree. Only the headers are read.
+
+    The grids agree if their shapes are equal and no corner voxel of the label is more than half a voxel away from the
+    same corner of the image.
+
+    Args:
+        cases: dictionaries with ``image`` (a path) and ``label`` (a path or a list of paths).
 
     Raises:
-        ValueError: names all files at once that are missing or unreadable, and all pairs whose grids differ: another
-            shape, or a corner voxel that lies more than half a voxel from where it is in the image.
+        ValueError: when files are missing or unreadable, or when grids differ. One message lists all faults.
     """
     faults = [fault for case in cases for fault in _pair_faults(case)]
     if faults:
@@ -78,7 +83,7 @@ def check_pairs(cases: Sequence[Case]) -> None:
 
 
 def read_grid(path: str | Path) -> Grid:
-    """Shape in voxels and affine (voxel → mm; the identity for PNG) from the header of a NIfTI or PNG file."""
+    """Read the shape in voxels and the affine (voxel → mm, identity for PNG) from the header of a NIfTI or PNG file."""
     if str(path).endswith(".png"):
         with Image.open(path) as picture:
             return picture.size, np.eye(4)
@@ -89,7 +94,7 @@ def read_grid(path: str | Path) -> Grid:
 
 
 def grid_fault(affine: NDArray[np.float64]) -> str:
-    """What is wrong with the affine of a grid (voxel → mm); empty when nothing is."""
+    """Say what is wrong with the affine of a grid (voxel → mm). The text is empty if nothing is."""
     if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine) < len(affine):
         return "has an affine that cannot be inverted"
     sizes = voxel_sizes(affine)
@@ -118,13 +123,13 @@ def _pair_faults(case: Case) -> Iterable[str]:
         image = grids.pop(case["image"])
         for path, label in grids.items():
             if label[0] != image[0]:
-                yield f"{path} has shape {label[0]}, its image {case['image']} {image[0]}"
+                yield f"{path} has shape {label[0]}, its image {case['image']} has {image[0]}"
             elif _displacement(image, label) > 0.5:
-                yield f"{path} lies elsewhere than its image ({_displacement(image, label):.1f} voxels at a corner)"
+                yield f"{path} lies elsewhere than its image: a corner is {_displacement(image, label):.1f} voxels off"
 
 
 def _displacement(image: Grid, label: Grid) -> float:
-    """The largest distance between the same corner voxel of both grids, in voxels of the image."""
+    """Return the largest distance between the same corner voxels of two grids, in voxels of the image."""
     corners = np.array(list(product(*((0, size - 1) for size in image[0][:3]), (1,))))
     corners = np.insert(corners, -1, 0, axis=1) if corners.shape[1] == 3 else corners
     moved = np.linalg.solve(image[1], label[1] @ corners.T).T - corners

@@ -1,4 +1,4 @@
-"""MONAI transforms of the bundles that MONAI does not have, or has with a fault."""
+"""Transforms for the bundles that MONAI lacks, or that have a fault in MONAI."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ __all__ = ["MergeMasksd", "Spacingd", "plain_batch", "to_grey"]
 
 
 def to_grey(picture: Image) -> Image:
-    """One channel of 8 bits from any PNG, for the ``converter`` of MONAI's ``PILReader``; 16 bits stay as they are."""
+    """Turn a PNG into one channel of 8 bits, as ``converter`` of MONAI's ``PILReader``. 16-bit files stay unchanged."""
     return picture if picture.mode.startswith("I") else picture.convert("L")
 
 
 def plain_batch(*args: Any, **kwargs: Any) -> Any:
-    """Image and label of a batch as tensors without metadata, for the ``prepare_batch`` of a ``SupervisedTrainer``.
+    """Return image and label of a batch as tensors without metadata, as ``prepare_batch`` of a ``SupervisedTrainer``.
 
-    With metadata MONAI (1.6.1) cannot train a compiled network.
-    Arguments are those of ``default_prepare_batch``.
+    MONAI (1.6.1) cannot train a compiled network on tensors with metadata. The arguments are those of
+    ``default_prepare_batch``.
     """
     return convert_to_tensor(default_prepare_batch(*args, **kwargs), track_meta=False)
 
 
 class MergeMasksd(MapTransform):
-    """Merge masks ``(N, *S)`` of one image, whatever value they mark it with, into one ``(1, *S)`` of 0 and 1.
+    """Merges N masks ``(N, *S)`` of one image into one mask ``(1, *S)`` of 0 and 1. Any value above 0 becomes 1.
 
     Args:
-        keys: of the stacked masks, as ``LoadImaged`` gives them for a list of files.
+        keys: keys of the stacked masks, as ``LoadImaged`` gives them for a list of files.
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -41,9 +41,10 @@ class MergeMasksd(MapTransform):
 
 
 class Spacingd(monai.transforms.Spacingd):
-    """MONAI's ``Spacingd``, for dictionaries that hold other values whose key begins with that of an image.
+    """MONAI's ``Spacingd`` for dictionaries with keys such as ``image_path``, which start like the key of an image.
 
-    MONAI's (1.6.1) calls ``update`` on ``image_path``, the string that MONAI Label puts beside ``image``.
+    MONAI Label adds the string ``image_path`` to a case with ``image``. MONAI's ``Spacingd`` (1.6.1) fails on it,
+    because it calls ``update`` on the string.
     """
 
     def __call__(self, data: Mapping[Hashable, Any], lazy: bool | None = None) -> dict[Hashable, Any]:

@@ -1,1 +1,1 @@
-"""Scores of predictions: metrics, tables and overlay pictures."""
+"""Evaluation of predictions: metrics, tables and overlay pictures."""

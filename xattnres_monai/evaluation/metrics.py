@@ -1,4 +1,4 @@
-"""Surface distances in the units of the image's spacing, which MONAI's metrics take and its handlers do not give."""
+"""Surface distances in the units of the image's spacing. MONAI's metrics take a spacing, but its handlers give none."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ __all__ = ["SurfaceMetric"]
 
 
 class SurfaceMetric(IgniteMetricHandler):
-    """MONAI handler of ``HausdorffDistanceMetric`` or ``SurfaceDistanceMetric`` (given as ``metric_fn``).
+    """MONAI handler for ``HausdorffDistanceMetric`` or ``SurfaceDistanceMetric`` (given as ``metric_fn``).
 
-    Distances are in mm where the label's file has a spacing, and in pixels for PNG. A distance is not finite where
-    prediction or label has no voxel of a class.
+    Distances are in mm if the label's file has a spacing, and in pixels for PNG. A distance is not finite if prediction
+    or label has no voxel of the class.
     """
 
     @reinit__is_reduced  # type: ignore[untyped-decorator]
     def update(self, output: tuple[Sequence[MetaTensor], Sequence[MetaTensor]]) -> None:
-        """Take one-hot predictions and labels ``(C, *S)`` of a batch; the labels' metadata give the spacing."""
+        """Add one-hot predictions and labels ``(C, *S)`` of a batch. The spacing comes from the labels' metadata."""
         for prediction, label in zip(*output):
             spacing = label.pixdim.tolist()[: label.ndim - 1]
             self.metric_fn(prediction[None], label[None], spacing=spacing)

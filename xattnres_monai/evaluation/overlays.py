@@ -1,4 +1,4 @@
-"""Overlay pictures: a segmentation over its image, with the label's outline, in three planes."""
+"""Overlay pictures: they show a segmentation and the label's outline over the image, in three planes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from xattnres_monai.data.layout import stem
 __all__ = ["SaveOverlayd", "cuts", "overlay", "upright"]
 
 Plane = tuple[str, str, str, NDArray[Any], NDArray[Any], NDArray[Any] | None, float]
-# of pairs of strong and light colours the strong ones first
+# tab20 has pairs of a strong and a light colour; the strong ones come first here
 COLOURS = [tuple(colour) for colour in colormaps["tab20"]([*range(0, 20, 2), *range(1, 20, 2)])]
 
 
@@ -33,19 +33,19 @@ def overlay(
     class_names: Mapping[int, str] | None = None,
     title: str = "",
 ) -> Figure:
-    """Draw a case: the segmentation filled, the label outlined.
+    """Draw a case with its segmentation filled and its label outlined.
 
     Args:
         image: grey values ``(*S)`` in 2D or 3D, axes in RAS order.
         segmentation: class of every voxel, ``(*S)``.
-        label: true class of every voxel, ``(*S)``, or ``None``.
-        spacing: voxel size in mm, one per axis; 1 where not given.
+        label: ground truth, the true class of every voxel ``(*S)``, or ``None``.
+        spacing: voxel size along each axis in mm. By default 1.
         class_names: names of the classes above 0, for the legend.
-        title: over the picture.
+        title: title above the picture.
 
     Returns:
-        A figure with one panel in 2D, and in 3D with the three planes through the largest sections of the label, or of
-        the segmentation where there is no label.
+        A figure. In 2D it has one panel. In 3D it has three, one for each plane, at the largest sections of the label,
+        or of the segmentation if there is no label or the label is empty.
     """
     names = dict(class_names or {value: f"class {value}" for value in range(1, int(segmentation.max()) + 1)})
     count = max(names, default=1)
@@ -73,7 +73,7 @@ def overlay(
 
 
 def cuts(classes: NDArray[Any]) -> list[tuple[str, int | None, int]]:
-    """Name, axis and index of the sections that show most of the classes."""
+    """Return name, axis and index of the sections with the most voxels above 0, one section for each plane."""
     if classes.ndim == 2:
         return [("", None, 0)]
     sections: list[tuple[str, int | None, int]] = []
@@ -87,20 +87,20 @@ def cuts(classes: NDArray[Any]) -> list[tuple[str, int | None, int]]:
 def _outline(panel: Any, label: NDArray[Any], names: Mapping[int, str], colours: ListedColormap) -> None:
     for value in names:
         inside = label == value
-        if inside.any() and not inside.all() and min(inside.shape) > 1:  # a line of voxels has no outline
+        if inside.any() and not inside.all() and min(inside.shape) > 1:  # a single line of voxels has no outline
             panel.contour(inside, levels=[0.5], colors=[colours(value - 1)], linewidths=1.2)
 
 
 class SaveOverlayd(MapTransform):
-    """Write an overlay of every case into ``output_dir/<case>.png``: a MONAI post-transform that changes nothing.
+    """MONAI post-transform that writes an overlay of every case to ``output_dir/<case>.png`` and changes no data.
 
     Args:
-        keys: of the segmentation (one channel of classes).
-        image_key: of the image whose first channel is shown.
-        label_key: of the label (one channel of classes); a case without one is drawn without outline.
-        output_dir: folder of the pictures.
+        keys: key of the segmentation (one channel of classes).
+        image_key: key of the image. The picture shows its first channel.
+        label_key: key of the label (one channel of classes). A case without a label gets no outline.
+        output_dir: folder for the pictures.
         class_names: names of the classes by their values.
-        caption: a line over every picture, after the name of the case.
+        caption: text in the title of every picture, after the name of the case.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class SaveOverlayd(MapTransform):
 
 
 def upright(volume: MetaTensor) -> MetaTensor:
-    """A volume ``(1, H, W, D)`` in the orientation RAS; a picture ``(1, W, H)`` with its first row on top."""
+    """Turn a volume ``(1, H, W, D)`` to RAS orientation, and flip a picture ``(1, W, H)`` so that row 0 is on top."""
     if volume.ndim == 3:
         return volume.flip(-1)
     return Orientation(axcodes="RAS", labels=None)(volume)

@@ -1,4 +1,4 @@
-"""The table that an evaluation ends with, from the CSV files that MONAI's ``MetricsSaver`` wrote."""
+"""The table at the end of an evaluation, made from the CSV files of MONAI's ``MetricsSaver``."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ from xattnres_monai.utils.tables import markdown
 __all__ = ["ASD", "DICE", "HD95", "read_metric", "report", "summary", "table"]
 
 Values = NDArray[np.float64]
-DICE, HD95, ASD = "val_mean_dice", "hd95", "asd"  # as the configs name them, and so MetricsSaver its files
+DICE, HD95, ASD = "val_mean_dice", "hd95", "asd"  # names in the configs; MetricsSaver names its files after them
 
 
 def read_metric(evaluation_dir: str | Path, metric: str) -> tuple[list[str], Values]:
-    """Cases and their values per foreground class, shape ``(cases, classes)``.
-
-    Dice is NaN where the label lacks a class; distances are not finite where label or prediction does.
+    """Read the names of the cases and their values of a metric.
 
     Args:
         evaluation_dir: folder that ``MetricsSaver`` wrote to.
         metric: ``val_mean_dice``, ``hd95`` (95th percentile of the Hausdorff distance) or ``asd`` (average symmetric
             surface distance).
+
+    Returns:
+        The names, and an array of shape ``(cases, classes)`` for the foreground classes. Dice is NaN if the label lacks
+        the class. A distance is NaN if the label or the prediction lacks it.
 
     Raises:
         FileNotFoundError: when the folder holds no evaluation.
@@ -34,22 +36,25 @@ def read_metric(evaluation_dir: str | Path, metric: str) -> tuple[list[str], Val
     path = Path(evaluation_dir) / f"{metric}_raw.csv"
     if not path.exists():
         raise FileNotFoundError(
-            f"no {path.name} in {evaluation_dir}, expected an evaluation's folder; run evaluate.json"
+            f"no {path.name} in {evaluation_dir}, expected an evaluation's folder; run evaluate.json first"
         )
     header, *lines = path.read_text().splitlines()
-    # columns: file name, which MONAI does not quote when it has commas, one per class, mean
+    # columns: file name, one value per class, mean; MONAI does not quote file names with commas
     rows = [line.rsplit(",", header.count(",")) for line in lines]
     values = np.array([row[1:-1] for row in rows], dtype=float)
     return [stem(row[0]) for row in rows], values if metric == DICE else np.where(np.isfinite(values), values, np.nan)
 
 
 def table(rows: Mapping[str, Values], class_names: Sequence[str], digits: Mapping[str, int] | None = None) -> str:
-    """Mean ± standard deviation over cases of each class and of the mean over classes, one line per row.
+    """Make a Markdown table of the mean ± standard deviation over cases, for each class and for the mean over classes.
 
     Args:
-        rows: values ``(cases, classes)`` by what they are; NaN is left out.
-        class_names: of the foreground classes.
-        digits: after the point, by row; 3 where not given.
+        rows: values ``(cases, classes)`` by the names of the rows. NaN is left out.
+        class_names: names of the foreground classes.
+        digits: number of digits after the point by the names of the rows. By default 3.
+
+    Returns:
+        The table.
     """
     lines = [["mean ± sd over cases", *class_names, "mean"]]
     for name, values in rows.items():
@@ -68,14 +73,17 @@ def summary(
     caption: str = "",
     others: Mapping[str, Values] | None = None,
 ) -> str:
-    """The table of an evaluation; also written to ``summary.md``, and all values to ``cases.csv``, beside the CSV.
+    """Make the table of an evaluation. Write it to ``summary.md``, and the values of every case to ``cases.csv``.
 
     Args:
-        evaluation_dir: folder that ``MetricsSaver`` wrote to.
+        evaluation_dir: folder that ``MetricsSaver`` wrote to. The two files go there as well.
         labels: class names by their values, background first.
-        unit: of the distances.
-        caption: what has to be said wherever the figures are shown.
-        others: Dice ``(cases, classes)`` of other methods on the same cases, by their names.
+        unit: unit of the distances.
+        caption: a remark that must accompany the results wherever they are shown.
+        others: Dice ``(cases, classes)`` of other methods on the same cases, by the names of the methods.
+
+    Returns:
+        The content of ``summary.md``.
     """
     names = list(labels.values())[1:]
     cases, dice = read_metric(evaluation_dir, DICE)
@@ -102,14 +110,20 @@ def summary(
 
 
 def report(output_dir: str | Path) -> str:
-    """What a bundle's workflows left in their ``output_dir``: the table, and where the files lie.
+    """Show the results in a bundle's ``output_dir``: the table of the evaluation and the paths of the files.
+
+    Args:
+        output_dir: the folder that the bundle's runs wrote to.
+
+    Returns:
+        The table and the paths, as text.
 
     Raises:
         FileNotFoundError: when there is no such folder.
     """
     root = Path(output_dir)
     if not root.is_dir():
-        raise FileNotFoundError(f"got no folder {root}, expected the output_dir of a run")
+        raise FileNotFoundError(f"got no folder {root}, expected the output_dir of a run; check the path")
     table = root / "evaluation" / "summary.md"
     lines = [table.read_text() if table.exists() else f"{'evaluation':13} none yet"]
     for title, pattern in (

@@ -1,4 +1,4 @@
-"""The best pair of global thresholds: the bar that a network for brain tissue has to clear.
+"""The best pair of global thresholds: a baseline that a network for brain tissue has to beat.
 
 Background lies below the first threshold, grey matter between the two and white matter above the second.
 """
@@ -19,21 +19,22 @@ from xattnres_monai.data.folds import training_cases, validation_cases
 
 __all__ = ["fit_thresholds", "threshold_dice", "validation_dice"]
 
-CANDIDATES = 1025  # quantiles of the pooled intensities, so a threshold is off by at most 0.1 % of the voxels
+CANDIDATES = 1025  # quantiles of the pooled intensities, so that a threshold is off by at most 0.1 % of the voxels
 CLASSES = 3
 
 
 def fit_thresholds(cases: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
     """Find the pair of thresholds with the best mean Dice of grey and white matter over the cases.
 
-    All pairs of candidate thresholds are compared, the candidates being quantiles of the intensities of all cases.
+    The function compares all pairs of candidate thresholds. The candidates are quantiles of the intensities of all
+    cases.
 
     Args:
         cases: dictionaries with the paths ``image`` and ``label`` (0 background, 1 grey matter, 2 white matter).
 
     Returns:
-        ``(t1, t2)`` with t1 < t2, in the units of the network's input (z-score over all voxels): grey matter has
-        ``t1 <= intensity < t2``, white matter ``t2 <= intensity``.
+        ``(t1, t2)`` with t1 < t2, in the units of the network's input (z-score over all voxels). Grey matter has
+        ``t1 <= intensity < t2``, and white matter has ``t2 <= intensity``.
 
     Raises:
         ValueError: when there is no case, or all intensities are equal.
@@ -52,14 +53,14 @@ def fit_thresholds(cases: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
 
 
 def threshold_dice(cases: Sequence[Mapping[str, Any]], thresholds: tuple[float, float]) -> NDArray[np.float64]:
-    """Dice of grey and white matter that a pair of thresholds reaches on each case.
+    """Compute the Dice of grey and white matter that a pair of thresholds reaches on each case.
 
     Args:
         cases: as for :func:`fit_thresholds`.
         thresholds: ``(t1, t2)``, as :func:`fit_thresholds` returns them.
 
     Returns:
-        Array of shape (cases, 2), 0 … 1; NaN where a label has no voxel of the tissue.
+        Array of shape (cases, 2), values 0 … 1. A value is NaN if the label has no voxel of the tissue.
 
     Raises:
         ValueError: when ``t1 < t2`` does not hold.
@@ -76,12 +77,12 @@ def threshold_dice(cases: Sequence[Mapping[str, Any]], thresholds: tuple[float, 
 
 
 def validation_dice(cases: list[dict[str, Any]], fold: int) -> NDArray[np.float64]:
-    """:func:`threshold_dice` on the validation cases of ``fold``, thresholds fitted on its training cases."""
+    """Fit thresholds on the training cases of ``fold``, and return their Dice on its validation cases."""
     return threshold_dice(validation_cases(cases, fold), fit_thresholds(training_cases(cases, fold)))
 
 
 def _load(case: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Image as the network gets it, and label, each of shape (1, H, W, D)."""
+    """Load the image as the network gets it, and the label, each of shape (1, H, W, D)."""
     load = Compose(
         [
             LoadImaged(keys=["image", "label"], ensure_channel_first=True),
@@ -95,15 +96,15 @@ def _load(case: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
 def _pair_dice(
     image: NDArray[np.float32], label: NDArray[np.float32], candidates: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Mean Dice of grey and white matter in one case for every pair of candidates: [first, second]."""
+    """Compute the mean Dice of both tissues in one case for every pair of candidates, indexed by [first, second]."""
     bins = np.searchsorted(candidates, image.ravel(), side="right")
     joint = np.zeros((CLASSES, len(candidates) + 1))
     np.add.at(joint, (label.ravel().astype(np.intp), bins), 1)
     grey, white = joint[1:].sum(axis=1)
-    # voxels below each candidate: of all classes, of grey and of white matter
+    # number of voxels below each candidate: of all classes, of grey matter, of white matter
     below = np.cumsum(joint, axis=1)[:, :-1]
     below_all, below_grey, below_white = below.sum(axis=0), below[1], below[2]
-    # Dice is twice the overlap over the sum of both volumes; an empty class in an empty prediction scores 0
+    # Dice is twice the overlap over the sum of both volumes; it is 0 if class and prediction are both empty
     between = below_all[None, :] - below_all[:, None] + grey
     grey_dice = 2 * (below_grey[None, :] - below_grey[:, None]) / np.maximum(between, 1)
     white_dice = 2 * (white - below_white) / np.maximum(joint.sum() - below_all + white, 1)

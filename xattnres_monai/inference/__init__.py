@@ -1,1 +1,1 @@
-"""Inference of many images, and the files that it writes."""
+"""Inference on many images, and the files that it writes."""

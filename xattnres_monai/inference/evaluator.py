@@ -1,4 +1,4 @@
-"""Inference of many images, of which some may be broken: the others are segmented, and the end says which were not."""
+"""Inference on many images. Broken ones do not stop it: it segments the others and names the broken ones at the end."""
 
 from __future__ import annotations
 
@@ -20,12 +20,17 @@ logger = logging.getLogger(__name__)
 
 
 class ImageDataset(Dataset):
-    """MONAI's ``Dataset`` of ``{"image": path}``; one that a transform refuses comes with the key ``fault`` instead.
+    """MONAI's ``Dataset`` of ``{"image": path}`` that reports broken images instead of raising errors.
 
-    An error in a worker would end the run. To be loaded in batches of one.
+    An error in a worker would end the run. If a transform refuses an image, its entry has the key ``fault`` with the
+    reason instead. Load the data set in batches of one.
+
+    Args:
+        data: one dictionary with ``image`` (a path) for each image.
+        transform: transforms of MONAI that load the image and prepare it.
 
     Raises:
-        ValueError: when images of several folders have one name, as their predictions would have.
+        ValueError: when several images have the same name, because their predictions would have the same name too.
     """
 
     def __init__(self, data: Sequence[Mapping[str, Any]], transform: Callable[..., Any] | None = None) -> None:
@@ -33,25 +38,25 @@ class ImageDataset(Dataset):
         repeated = [name for name, count in names.items() if count > 1]
         if repeated:
             raise ValueError(
-                f"got several images that are named {', '.join(repeated)}, expected names that differ, as predictions "
-                "are named after them; run those of each folder by themselves, with another output_dir"
+                f"got several images named {', '.join(repeated)}, expected different names, because predictions are "
+                "named after the images; run each folder separately, with its own output_dir"
             )
         super().__init__(data, transform)
 
     def _transform(self, index: int) -> Any:
         try:
             return super()._transform(index)
-        except Exception as error:  # a broken image can be any error of what reads and resamples it
+        except Exception as error:  # readers and transforms raise many kinds of error on a broken image
             return {"image": str(self.data[index]["image"]), "fault": one_line(error)}
 
 
 class InferenceEvaluator(SupervisedEvaluator):
-    """MONAI's ``SupervisedEvaluator``, which goes on after an image that cannot be segmented or saved.
+    """MONAI's ``SupervisedEvaluator`` that continues after an image that cannot be segmented or saved.
 
-    Its loader is of an ``ImageDataset``.
+    Its data loader must load an ``ImageDataset``.
 
     Attributes:
-        faults: of the last run, a line for each image that failed.
+        faults: one line for each image that failed in the last run.
     """
 
     faults: list[str]
@@ -60,7 +65,7 @@ class InferenceEvaluator(SupervisedEvaluator):
         """Segment all images.
 
         Raises:
-            RuntimeError: after the last one, if some failed; names them all and why.
+            RuntimeError: after the last image, when some images failed. The message names them all with the reasons.
         """
         self.faults = []
         super().run(global_epoch)
@@ -75,7 +80,7 @@ class InferenceEvaluator(SupervisedEvaluator):
             return self._failed(batchdata["image"][0], batchdata["fault"][0])
         try:
             return super()._iteration(engine, batchdata)
-        except Exception as error:  # no memory for this image, no room for its labels
+        except Exception as error:  # e.g. no memory for this image, or no disk space for its labels
             return self._failed(batchdata["image"].meta["filename_or_obj"][0], one_line(error))
 
     def _failed(self, image: str, fault: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Files of labels that appear when they are whole: a full disk or a kill leaves no part of one."""
+"""Label files that appear only when they are complete. A full disk or a killed process leaves no partial file."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ logger = logging.getLogger(__name__)
 
 
 class _Whole:
-    """Of a writer of MONAI: writes beside the file, under a hidden name, and renames."""
+    """Mixin for MONAI's writers. It writes under a hidden name beside the file, and renames the complete file."""
 
     def write(self, filename: str | Path, verbose: bool = False, **kwargs: Any) -> None:
         path = Path(filename)
-        part = path.with_name(f".{path.name}")  # its end tells the libraries what to write
+        part = path.with_name(f".{path.name}")  # the libraries choose the format by the extension
         try:
             super().write(part, verbose=False, **kwargs)  # type: ignore[misc]
             part.replace(path)
@@ -43,15 +43,15 @@ class _PNG(_Whole, monai.data.PILWriter):
 
 
 class SaveImaged(monai.transforms.SaveImaged):
-    """MONAI's ``SaveImaged``, of NIfTI and PNG, that writes whole files.
+    """MONAI's ``SaveImaged`` for NIfTI and PNG that writes complete files or none.
 
     Args:
-        *args: of MONAI's.
-        output_ext: end of the files, ``.nii.gz``, ``.nii`` or ``.png``.
-        **kwargs: of MONAI's.
+        *args: arguments of MONAI's ``SaveImaged``.
+        output_ext: extension of the files, ``.nii.gz``, ``.nii`` or ``.png``.
+        **kwargs: keyword arguments of MONAI's ``SaveImaged``.
 
     Raises:
-        OSError: when a file cannot be written, or its folder not be made.
+        OSError: when a file cannot be written, or when its folder cannot be made.
     """
 
     def __init__(self, *args: Any, output_ext: str = ".nii.gz", **kwargs: Any) -> None:
@@ -61,7 +61,7 @@ class SaveImaged(monai.transforms.SaveImaged):
         try:
             return super().__call__(data)
         except RuntimeError as error:
-            # MONAI says that it found no writer; what ours said is the last line of the traceback in its text
+            # MONAI only says that it found no writer; the last line of the traceback in its text holds our message
             raise OSError(str(error).strip().splitlines()[-1].partition(": ")[2] or one_line(error)) from None
         except OSError as error:
-            raise OSError(f"the folder of the labels cannot be made ({error}); give another output_dir") from None
+            raise OSError(f"the folder for the labels cannot be made ({error}); give another output_dir") from None

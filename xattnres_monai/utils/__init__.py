@@ -1,1 +1,1 @@
-"""Small helpers that know nothing of networks or bundles."""
+"""Small helpers that do not depend on networks or bundles."""

@@ -1,4 +1,4 @@
-"""Files of checkpoints: read without running code, and written whole or not at all."""
+"""Checkpoint files: they are read without running code, and written as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -12,21 +12,24 @@ __all__ = ["read_checkpoint", "save_whole"]
 
 
 def read_checkpoint(path: str | Path) -> Any:
-    """Read what ``torch.save`` wrote, onto the CPU, with ``weights_only=True``: no code that the file names is run.
+    """Read a checkpoint onto the CPU with ``weights_only=True``, so that no code in the file runs.
 
     Args:
-        path: of the file.
+        path: path of a file that ``torch.save`` wrote.
+
+    Returns:
+        The content of the file.
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when it holds anything but tensors in plain containers, or is damaged.
+        ValueError: when the file holds anything but tensors in plain containers, or when it is damaged.
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file, expected a checkpoint; check the path") from None
-    except Exception as error:  # whatever the bytes of a damaged or hostile file lead the unpickler to
-        # without the cause: torch's text is long and advises weights_only=False, which would run what the file says
+    except Exception as error:  # a damaged or hostile file can make the unpickler raise any error
+        # hide the cause: torch's text is long and advises weights_only=False, which would run code from the file
         raise ValueError(
             f"{path}: not readable as tensors alone ({type(error).__name__}), expected a checkpoint; write it again "
             "with torch.save(network.state_dict(), path)"
@@ -34,15 +37,15 @@ def read_checkpoint(path: str | Path) -> Any:
 
 
 def save_whole(state: dict[str, Any], path: Path, previous: Path | None = None) -> None:
-    """Save a checkpoint so that the file is at any moment the old one or the new one, also when power fails.
+    """Save a checkpoint so that the file is the old or the new one at any moment, even if the power fails.
 
     Args:
-        state: what ``torch.save`` takes.
+        state: the checkpoint, as ``torch.save`` takes it.
         path: file to write or replace.
-        previous: name that a file of that path gets instead of being replaced.
+        previous: new path for the old file. If it is ``None``, the old file is replaced.
 
     Raises:
-        OSError: when it cannot be written, say on a full disk; ``path`` stays as it was.
+        OSError: when the file cannot be written, e.g. on a full disk. ``path`` stays as it was.
     """
     part = path.with_suffix(".part")
     try:
@@ -51,10 +54,10 @@ def save_whole(state: dict[str, Any], path: Path, previous: Path | None = None) 
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
-    except (OSError, RuntimeError) as error:  # torch wraps some of the file's errors
+    except (OSError, RuntimeError) as error:  # torch turns some errors of the file into RuntimeError
         part.unlink(missing_ok=True)
         raise OSError(
-            f"{path} cannot be written ({str(error).splitlines()[0]}), the one before it is whole; make room, run again"
+            f"{path} cannot be written ({str(error).splitlines()[0]}), the old file is intact; make room and run again"
         ) from error
     if previous is not None and path.exists():
         path.replace(previous)

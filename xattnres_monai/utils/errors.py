@@ -1,4 +1,4 @@
-"""Errors of libraries, told in one line."""
+"""One-line texts for the errors of libraries."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ __all__ = ["one_line"]
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of the error that was at the root: MONAI wraps what a transform or a config raises."""
+    """Return the first line of the root cause. MONAI wraps the errors of transforms and configs in its own."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = str(error).strip().splitlines()

@@ -1,4 +1,4 @@
-"""Tables as text, by ``tabulate``: cells are printed as they are given, numbers too."""
+"""Text tables by ``tabulate``, which prints all cells unchanged, numbers included."""
 
 from functools import partial
 

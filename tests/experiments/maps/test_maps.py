@@ -160,7 +160,7 @@ def test_what_cannot_be_shown_is_an_error_of_one_line(trained, tmp_path, wrong, 
     ("change", "message"),
     [
         (lambda label: label * 255, r"has the values 255, 510, expected whole numbers 0 … 2; map them to the classes"),
-        (lambda label: label[:-1], r"has shape \(.*\), expected that of its image, .*; resample it"),
+        (lambda label: label[:-1], r"has shape \(.*\), expected that of its image, .*; resample the label"),
     ],
 )
 def test_a_label_that_cannot_be_used_is_refused_as_in_training(trained, tmp_path, change, message):

@@ -1,1 +1,1 @@
-"""One module a data set: its published folder layout as a list of cases."""
+"""One module for each data set. It reads the published folder layout as a list of cases."""

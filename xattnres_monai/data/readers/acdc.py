@@ -6,7 +6,7 @@ database/
     patient001_frame01_gt.nii.gz  0 background, 1 right ventricle, 2 myocardium, 3 left ventricle
   testing/patient101/             the same for 50 more patients
 
-Copies with the split of 70 to 10 patients that papers on 2D networks use have a folder ``validation`` beside them.
+Some copies have a folder ``validation`` as well. Their split of 70 to 10 patients is that of papers on 2D networks.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ LAYOUT = Layout(
 def datalist(
     dataset_dir: str | Path, folds: int | None = None, seed: int = 0, testing: bool = False
 ) -> list[dict[str, Any]]:
-    """The end-diastolic and end-systolic frames of all patients with labels, ``testing`` excepted.
+    """List the labelled end-diastolic and end-systolic frames of all patients outside ``testing``.
 
     Args:
         dataset_dir: folder with ``training``.
-        folds: number of folds over all patients; by default the folder ``validation`` is fold 0 and the only one, and
-            without such a folder there are five.
-        seed: of the split into folds.
-        testing: the patients of ``testing`` instead, all in fold 0: for evaluation.
+        folds: number of folds over all patients. By default, the folder ``validation`` is fold 0 and there is no other.
+            Without such a folder there are five folds.
+        seed: seed of the split into folds.
+        testing: whether to list the patients of ``testing`` instead, for evaluation. They are all in fold 0.
 
     Returns:
-        Dictionaries with ``image``, ``label`` (paths), ``case_id``, ``patient_id`` and ``fold``, by case id.
+        Dictionaries with ``image``, ``label`` (paths), ``case_id``, ``patient_id`` and ``fold``, sorted by case id.
 
     Raises:
         FileNotFoundError: when the folder has another layout.
-        ValueError: for frames whose label is missing or does not fit, all at once.
+        ValueError: when labels are missing or do not fit their frames. One message lists all faults.
     """
     root = Path(dataset_dir)
     parts = ("testing",) if testing else ("training", "validation")

@@ -27,21 +27,22 @@ NAMES = {"CT": "amos_0[0-4][0-9][0-9].nii.gz", "MRI": "amos_0[5-9][0-9][0-9].nii
 
 
 def datalist(dataset_dir: str | Path, modality: str, folds: int | None = None, seed: int = 0) -> list[dict[str, Any]]:
-    """The labelled volumes of one modality.
+    """List the labelled volumes of one modality.
 
     Args:
         dataset_dir: folder with ``imagesTr``.
         modality: ``CT`` or ``MRI``.
-        folds: number of folds over all labelled volumes; by default one, in which ``imagesVa`` validates, or five when
-            there is no such folder.
-        seed: of the split into folds.
+        folds: number of folds over all labelled volumes. By default there is one, whose validation cases are those of
+            ``imagesVa``. If there is no folder ``labelsVa``, there are five.
+        seed: seed of the split into folds.
 
     Returns:
-        Dictionaries with ``image``, ``label`` (paths), ``case_id``, ``patient_id`` and ``fold``, by case id.
+        Dictionaries with ``image``, ``label`` (paths), ``case_id``, ``patient_id`` and ``fold``, sorted by case id.
 
     Raises:
         FileNotFoundError: when the folder has another layout.
-        ValueError: for another modality, or volumes whose label is missing or does not fit, all at once.
+        ValueError: when the modality is unknown, or when labels are missing or do not fit their volumes. One message
+            lists all faults.
     """
     root = Path(dataset_dir)
     if modality not in NAMES:

@@ -5,7 +5,7 @@ RawData/
   Training/label/label0001.nii.gz   13 organs
   Testing/img/img0061.nii.gz        20 CT volumes without labels
 
-MONAI's tutorials name these folders ``imagesTr``, ``labelsTr`` and ``imagesTs``, which is read as well.
+MONAI's tutorials name these folders ``imagesTr``, ``labelsTr`` and ``imagesTs``. The reader takes these names as well.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ VALIDATION = {f"img00{number}" for number in range(35, 41)}
 
 
 def datalist(dataset_dir: str | Path, folds: int | None = None, seed: int = 0) -> list[dict[str, Any]]:
-    """The labelled volumes.
+    """List the labelled volumes.
 
     Args:
         dataset_dir: folder with ``Training`` or ``imagesTr``.
-        folds: number of folds; by default one, with the split of SwinUNETR's authors: img0035 … img0040 validate and
-            the other 24 train.
-        seed: of the split into folds.
+        folds: number of folds. By default there is one, with the split of SwinUNETR's authors: the validation cases are
+            img0035 … img0040, and the other 24 are for training.
+        seed: seed of the split into folds.
 
     Returns:
-        Dictionaries with ``image``, ``label`` (paths), ``case_id``, ``patient_id`` and ``fold``, by case id.
+        Dictionaries with ``image``, ``label`` (paths), ``case_id``, ``patient_id`` and ``fold``, sorted by case id.
 
     Raises:
         FileNotFoundError: when the folder has another layout.
-        ValueError: for volumes whose label is missing or does not fit, all at once.
+        ValueError: when labels are missing or do not fit their volumes. One message lists all faults.
     """
     root = Path(dataset_dir)
     present = [(images, labels) for images, labels in FOLDERS if (root / images).is_dir()]

@@ -2,7 +2,7 @@
 
 Dataset_BUSI_with_GT/
   benign/benign (1).png                                   437 images
-  benign/benign (1)_mask.png, benign (1)_mask_1.png, …    one mask for every tumour
+  benign/benign (1)_mask.png, benign (1)_mask_1.png, …    one mask for each tumour
   malignant/…                                             210 images
   normal/…                                                133 images, whose masks are empty
 """
@@ -26,21 +26,21 @@ LAYOUT = Layout(
 
 
 def datalist(dataset_dir: str | Path, folds: int = 5, seed: int = 0, with_normal: bool = False) -> list[dict[str, Any]]:
-    """The images with tumours.
+    """List the images with tumours.
 
     Args:
         dataset_dir: folder with ``benign`` and ``malignant``.
-        folds: number of folds; the data set names no patients, so an image is a patient.
-        seed: of the split into folds.
-        with_normal: whether to take the images without a tumour as well.
+        folds: number of folds. The data set names no patients, so each image counts as a patient.
+        seed: seed of the split into folds.
+        with_normal: whether to list the images without a tumour as well.
 
     Returns:
         Dictionaries with ``image`` (path), ``label`` (paths of its masks), ``case_id``, ``patient_id`` and ``fold``,
-        by case id.
+        sorted by case id.
 
     Raises:
         FileNotFoundError: when the folder has another layout.
-        ValueError: for images whose masks are missing or do not fit, all at once.
+        ValueError: when masks are missing or do not fit their images. One message lists all faults.
     """
     root = Path(dataset_dir)
     cases = []
@@ -49,7 +49,7 @@ def datalist(dataset_dir: str | Path, folds: int = 5, seed: int = 0, with_normal
             raise LAYOUT.error(root, f"it has no folder {part}")
         for image in (root / part).glob("*.png"):
             if re.fullmatch(rf"{part} \(\d+\)", image.stem):
-                # the first mask has no number; it is named even when it is missing, for the error
+                # the first mask has no number; it is listed even if it is missing, so that the error names it
                 masks = [image.with_name(f"{image.stem}_mask.png")]
                 masks += sorted((root / part).glob(f"{image.stem}_mask_*.png"))
                 patient = {"case_id": image.stem, "patient_id": image.stem}

@@ -1,12 +1,12 @@
-"""Simulated acquisitions of the MNI152 T1 template: images that a random generator made out of one averaged brain.
+"""Simulated acquisitions of the MNI152 T1 template: a random generator makes the images from one averaged brain.
 
-They show that the machinery runs, offline and in minutes. They are never evidence, neither for a method nor for a
-clinical use: every case has the anatomy of the same template.
+They show that the software runs, offline and within minutes. They are never evidence for a method or for clinical use,
+because every case has the anatomy of the same template.
 
-The template itself would be no test: it is left-right symmetric, and two global thresholds segment it. A simulated case
-therefore has a pose and a smooth deformation of its own, a contrast of its own (grey matter is brighter than white
-matter in three cases of ten), a strong bias field, Rician noise and, in three cases of ten, a lower resolution.
-:mod:`xattnres_monai.evaluation.threshold_baseline` measures what thresholds still reach.
+The template itself would be too easy: it is left-right symmetric, and two global thresholds segment it. Every simulated
+case therefore has its own pose, smooth deformation and contrast, a strong bias field and Rician noise. In three cases
+of ten, grey matter is brighter than white matter. Three cases of ten have a lower resolution.
+:mod:`xattnres_monai.evaluation.threshold_baseline` measures how well thresholds still segment these cases.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from tqdm import tqdm
 
 __all__ = ["simulate"]
 
-# raise it with every change of the simulated values: a folder of another version is not taken for this one's
+# raise it whenever the simulated values change, so that a folder of another version is not taken for this one
 VERSION = 1
 SPACING = 2  # mm
 GREY = 0.66  # median of grey matter in the template; cerebrospinal fluid has 0.40, white matter 0.84
@@ -55,24 +55,24 @@ DESCRIPTION = {
 
 
 def simulate(dataset_dir: str | Path, labelled: int = 32, unlabelled: int = 1, seed: int = 0) -> Path:
-    """Write a simulated data set in the Medical Segmentation Decathlon's layout, unless it is there.
+    """Write a simulated data set in the layout of the Medical Segmentation Decathlon, unless it exists.
 
-    A case depends on the seed and its own number alone: more cases leave the first ones as they are.
+    A case depends only on the seed and its own number. The first cases stay the same if you ask for more.
 
     Args:
-        dataset_dir: folder to become the data set.
+        dataset_dir: folder to create for the data set.
         labelled: number of cases with image and label, 1 or more.
-        unlabelled: number of further cases, of which the image alone is written, 0 or more.
-        seed: of the simulation, 0 or more.
+        unlabelled: number of further cases without label, 0 or more.
+        seed: seed of the simulation, 0 or more.
 
     Returns:
         ``dataset_dir``, with images (int16) and labels (uint8: 0 background, 1 grey matter, 2 white matter) of
         88 x 104 x 88 voxels of 2 mm, in RAS orientation.
 
     Raises:
-        ValueError: for a number out of range.
+        ValueError: when a number is out of range.
         FileExistsError: when ``dataset_dir`` holds anything but this simulation.
-        ImportError: when nilearn, which carries the template, is not installed.
+        ImportError: when nilearn is not installed. It contains the template.
     """
     if labelled < 1 or unlabelled < 0 or seed < 0:
         raise ValueError(f"got labelled={labelled}, unlabelled={unlabelled}, seed={seed}, expected at least 1, 0 and 0")
@@ -81,21 +81,21 @@ def simulate(dataset_dir: str | Path, labelled: int = 32, unlabelled: int = 1, s
     if _holds(target, simulation):
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    # written beside the target and then renamed, so that an interrupted simulation is never taken for the data set
+    # write beside the target, then rename, so that an interrupted simulation is never taken for the data set
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:
         written = Path(folder) / target.name
         _write(written, simulation)
         try:
             written.rename(target)
         except OSError:
-            # a process that simulated the same at the same time was first; anything else in its place is an error
+            # another process may have written the same simulation in the meantime; anything else there is an error
             if not _holds(target, simulation):
                 raise
     return target
 
 
 def _holds(target: Path, simulation: dict[str, int]) -> bool:
-    """Whether the folder is this simulation, not absent or empty; a ``FileExistsError`` when it is anything else."""
+    """Tell whether the folder holds this simulation (true) or nothing (false). Raise ``FileExistsError`` otherwise."""
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return False
     try:
@@ -103,12 +103,12 @@ def _holds(target: Path, simulation: dict[str, int]) -> bool:
     except (OSError, ValueError, KeyError, TypeError):
         found = "no simulation"
     if found != simulation:
-        raise FileExistsError(f"{target} holds {found}, expected {simulation}: delete it or choose another dataset_dir")
+        raise FileExistsError(f"{target} holds {found}, expected {simulation}; delete it or choose another dataset_dir")
     return True
 
 
 def _write(root: Path, simulation: dict[str, int]) -> None:
-    """Simulate all cases into the new folder ``root``; its description comes last."""
+    """Simulate all cases into the new folder ``root``, and write its description last."""
     template = _template()
     simulator = _simulator()
     save_image = SaveImage(output_ext=".nii.gz", output_dtype=np.int16, resample=False, print_log=False)
@@ -133,7 +133,7 @@ def _write(root: Path, simulation: dict[str, int]) -> None:
 
 
 def _template() -> dict[str, Any]:
-    """``image``: the template's brain, 0 … 1; ``label``: probabilities of background, grey and white matter."""
+    """Return the template's brain (``image``, 0 … 1) and the probabilities of the three classes (``label``)."""
     try:
         from nilearn.datasets import (  # noqa: PLC0415 (an optional dependency)
             load_mni152_gm_template,
@@ -151,7 +151,7 @@ def _template() -> dict[str, Any]:
         "image": MetaTensor(brain.get_fdata(dtype=np.float32)[None], affine=brain.affine),
         "label": MetaTensor(np.stack([1 - grey - white, grey, white]), affine=brain.affine),
     }
-    # the margin leaves room for the deformation, also below, where the template cuts the brain stem off
+    # the margin leaves room for the deformation, also at the bottom, where the template cuts off the brain stem
     return CropForegroundd(
         keys=["image", "label"],
         source_key="image",
@@ -168,7 +168,7 @@ def _grey_brightest(image: torch.Tensor) -> torch.Tensor:
 
 
 def _simulator() -> Compose:
-    """The acquisition of one case, from the template to 12-bit intensities and a label."""
+    """Build the transform that simulates one case: it turns the template into 12-bit intensities and a label."""
     return Compose(
         [
             # 2 to 4 mm of smooth displacement along each axis (standard deviation), on top of the head's pose
@@ -182,14 +182,14 @@ def _simulator() -> Compose:
                 scale_range=(0.07, 0.07, 0.07),
                 padding_mode="zeros",
             ),
-            # of deformed probabilities rather than a deformed label, whose borders would be jagged
+            # deform probabilities and take their maximum here, because a deformed label would have jagged borders
             AsDiscreted(keys="label", argmax=True),
             RandLambdad(keys="image", func=_grey_brightest, prob=0.3),
             RandAdjustContrastd(keys="image", prob=1.0, gamma=(1.0, 2.2)),
             RandBiasFieldd(keys="image", prob=1.0, degree=3, coeff_range=(-0.35, 0.35)),
             RandSimulateLowResolutiond(keys="image", prob=0.3, downsample_mode="area", zoom_range=(0.65, 0.95)),
             RandRicianNoised(keys="image", prob=1.0, std=0.05, sample_std=False),
-            # no voxel is exactly 0: normalisation over non-zero voxels sees the same voxels in every case
+            # no voxel may be exactly 0, so that normalisation over non-zero voxels uses the same voxels in every case
             ScaleIntensityd(keys="image", minv=1, maxv=4095),
         ]
     )

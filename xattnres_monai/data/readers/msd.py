@@ -3,7 +3,7 @@
 TaskXX_Name/
   dataset.json                 names of images, labels and classes
   imagesTr/  labelsTr/         cases with labels
-  imagesTs/                    images without
+  imagesTs/                    cases without labels
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ logger = logging.getLogger(__name__)
 
 
 def datalist(dataset_dir: str | Path, folds: int = 5, seed: int = 0) -> list[dict[str, Any]]:
-    """The labelled cases of a task folder.
+    """List the labelled cases of a task folder.
 
     Args:
         dataset_dir: folder with ``dataset.json``.
-        folds: number of folds; the decathlon names no patients, so a case is a patient.
-        seed: of the split into folds.
+        folds: number of folds. The decathlon names no patients, so each case counts as a patient.
+        seed: seed of the split into folds.
 
     Returns:
-        Dictionaries with ``image``, ``label`` (paths), ``case_id``, ``patient_id`` and ``fold``, by case id.
+        Dictionaries with ``image``, ``label`` (paths), ``case_id``, ``patient_id`` and ``fold``, sorted by case id.
 
     Raises:
-        FileNotFoundError: when the folder is no decathlon task.
-        ValueError: for pairs that are missing or do not fit, all at once.
+        FileNotFoundError: when the folder has no ``dataset.json``.
+        ValueError: when files are missing, or when labels do not fit their images. One message lists all faults.
     """
     root = Path(dataset_dir)
     description = root / "dataset.json"
@@ -56,17 +56,17 @@ def datalist(dataset_dir: str | Path, folds: int = 5, seed: int = 0) -> list[dic
 
 
 def download(dataset_dir: str | Path, task: str) -> Path:
-    """Download a task with a progress bar, check its MD5 sum, unpack it, unless ``dataset_dir`` exists.
+    """Download a task with a progress bar, check its MD5 sum and unpack it, unless ``dataset_dir`` exists.
 
     Args:
-        dataset_dir: folder to become the task's.
-        task: as in the archive's name, e.g. ``Task04_Hippocampus``.
+        dataset_dir: folder to create for the task.
+        task: name of the task, as in the archive's name, e.g. ``Task04_Hippocampus``.
 
     Returns:
         ``dataset_dir``.
 
     Raises:
-        RuntimeError: when the download fails or its sum is wrong; nothing is left behind.
+        RuntimeError: when the download fails or its MD5 sum is wrong. No part of the download remains.
     """
     target = Path(dataset_dir)
     if target.exists():
@@ -74,7 +74,7 @@ def download(dataset_dir: str | Path, task: str) -> Path:
     url = DecathlonDataset.resource[task]
     logger.info(f"{target} does not exist: downloading {task} from {url}")
     target.parent.mkdir(parents=True, exist_ok=True)
-    # unpacked beside the target and then renamed, so that a broken download is never taken for the data set
+    # unpack beside the target, then rename, so that a broken download is never taken for the data set
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{task}-") as folder:
         try:
             download_and_extract(url, output_dir=folder, hash_val=DecathlonDataset.md5[task], hash_type="md5")
@@ -85,7 +85,7 @@ def download(dataset_dir: str | Path, task: str) -> Path:
             ) from error
         try:
             (Path(folder) / task).rename(target)
-        except OSError:  # another process that downloaded it at the same time was first
+        except OSError:  # another process may have downloaded it in the meantime
             if not target.exists():
                 raise
     return target
