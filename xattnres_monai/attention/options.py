@@ -51,7 +51,7 @@ class XAttnResOptions:
         from xattnres_monai import XAttnResOptions
 
         options = XAttnResOptions.of({"stages": "decoder", "fusion": "residual"})
-        options.stages, options.query  # ("decoder", "static")
+        options.stages, options.query  # ('decoder', 'static')
     """
 
     form: Literal["nested", "literal"] = "nested"
