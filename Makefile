@@ -1,4 +1,4 @@
-# Everything works from any directory (make -C), twice in a row, and offline apart from the package registry.
+# Every target works from any directory (make -C), can be repeated, and needs no network but the package registry.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .ONESHELL:
@@ -30,19 +30,19 @@ demo: $(VENV)/.demo  ## train, evaluate and infer on simulated brain MRI, offlin
 	$(BUNDLE) --config_file $(DEMO)/configs/inference.json --checkpoint $(OUTPUT)/checkpoints/model.pt
 	$(BIN)/python -m xattnres_monai report $(OUTPUT)
 
-test: $(VENV)/.dev lint  ## the fast suite with its coverage
+test: $(VENV)/.dev lint  ## run the linters and the fast tests, and measure coverage
 	$(BIN)/python -m pytest -m "not slow and not label" --numprocesses 2 --cov --cov-report term
 
-test-slow: $(VENV)/.dev  ## the slow tests, and the properties on examples that are new every time
+test-slow: $(VENV)/.dev  ## run the slow tests, and the property tests on new random examples
 	$(BIN)/python -m pytest -m slow
 	$(BIN)/python -m pytest --hypothesis-profile thorough tests/properties
 
-test-label: $(VENV)/.dev $(LABEL)/.ready  ## the real MONAI Label server with the pretrained bundles
+test-label: $(VENV)/.dev $(LABEL)/.ready  ## test the pretrained bundles in a real MONAI Label server
 	$(BIN)/python -m pytest -m label -s tests/label
 
-label: $(LABEL)/.ready $(VENV)/.demo  ## MONAI Label on http://127.0.0.1:$(PORT): make label STUDIES=<folder of images>
+label: $(LABEL)/.ready $(VENV)/.demo  ## start MONAI Label on http://127.0.0.1:$(PORT): make label STUDIES=<folder of images>
 	mkdir -p $(MODELS)
-	for bundle in $(PRETRAINED); do  # only where there is none: the copies hold what annotators trained
+	for bundle in $(PRETRAINED); do  # never overwrite a copy: it may hold weights that annotators trained
 		test -e $(MODELS)/$$bundle || {
 			$(BIN)/python -m xattnres_monai bundles pack $$bundle --output $(LABEL)/packed
 			$(BIN)/python -m zipfile -e $(LABEL)/packed/$${bundle}_v*.zip $(MODELS)
@@ -54,13 +54,13 @@ label: $(LABEL)/.ready $(VENV)/.demo  ## MONAI Label on http://127.0.0.1:$(PORT)
 		--port $(PORT) --conf models "$$(echo $(PRETRAINED) | tr ' ' ,)" --conf zoo_source local --conf sam2 false
 
 gpu: OUTPUT := gpu
-gpu: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(VENV)/.demo)  ## all to be known of a GPU: docs/gpu.md
+gpu: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(VENV)/.demo)  ## measure a GPU: docs/gpu.md
 	$(GPU_PYTHON) -m xattnres_monai gpu $(GPU_OPTIONS) --output $(OUTPUT)
 
 $(LABEL)/.ready: constraints-label.txt pyproject.toml tests/label/torchvision_operators.py
 	$(PYTHON) -m venv $(LABEL)
 	$(LABEL_INSTALL) monailabel --editable .
-	$(LABEL)/bin/python -c "import torchvision" 2> /dev/null || {  # a CUDA build beside a CPU build of torch
+	$(LABEL)/bin/python -c "import torchvision" 2> /dev/null || {  # a CUDA build does not load beside a CPU torch
 		site=$$($(LABEL)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")
 		cp tests/label/torchvision_operators.py $$site
 		echo "import torchvision_operators" > $$site/torchvision_operators.pth
@@ -84,5 +84,5 @@ $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
 	$(INSTALL) '.[demo,export,tracking,dev]'
 	touch $@
 
-clean:  ## results of runs; the environment stays
+clean:  ## delete the results of runs, but keep the environment
 	rm -rf bundles/*/output mlruns .pytest_cache .mypy_cache .ruff_cache .coverage
