@@ -1,4 +1,4 @@
-"""Command line: ``python -m xattnres_monai COMMAND``; ``--help`` after any command tells its arguments."""
+"""The command line: ``python -m xattnres_monai COMMAND``. Every command explains its arguments with ``--help``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COMMANDS = {
 
 
 def main() -> None:
-    # else what a command has started would go on without it
+    # otherwise the processes that a command started would keep running after it
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         fire.Fire(COMMANDS, name="xattnres_monai")

@@ -103,7 +103,7 @@ def test_a_vendored_one_infers_where_the_package_is_not_installed(tmp_path, prov
 def test_an_archive_does_not_go_into_the_bundle(tmp_path, monkeypatch):
     root = shutil.copytree(ZOO / "msd_spleen_ct_segmentation" / "configs", tmp_path / "spleen" / "configs").parent
     monkeypatch.chdir(root)
-    with pytest.raises(ValueError, match=r"got the output folder . within the bundle .*; give another with --output"):
+    with pytest.raises(ValueError, match=r"got the output folder . inside the bundle .*; give another with --output"):
         Bundles().pack(".")
     assert [path.name for path in root.iterdir()] == ["configs"]
 

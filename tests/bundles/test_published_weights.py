@@ -138,4 +138,4 @@ def test_the_sum_is_written_as_render_writes_it(bundle, data, tmp_path):
     shutil.copy(ZOO.parent / "LICENSE", tmp_path)
     root = shutil.copytree(bundle, zoo / NAME)
     publish(root, data, **{"train#trainer#max_epochs": 1})
-    assert "files are fresh" in Bundles(zoo).check()
+    assert "files are up to date" in Bundles(zoo).check()

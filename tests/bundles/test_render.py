@@ -19,7 +19,7 @@ def zoo(tmp_path):
 
 
 def test_rendered_files_are_fresh():
-    assert "files are fresh" in Bundles().check()
+    assert "files are up to date" in Bundles().check()
 
 
 def test_a_stale_file_is_named_and_rendered_again(zoo):

@@ -85,11 +85,11 @@ def test_a_finished_training_is_not_trained_again(output, decathlon):
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({}, "the checkpoint is after 4 epochs, more than max_epochs=1"),
-        ({"xattnres": {"stages": "none"}}, "the checkpoint is of another network"),
-        ({"optimizer": SGD}, "the checkpoint is of another kind of optimizer"),
-        ({"fold": 1}, "the checkpoint is of a run with fold 0, this one has 1"),
-        ({"seed": 7}, "the checkpoint is of a run with seed 0, this one has 7"),
+        ({}, "the checkpoint was saved after 4 epochs, more than max_epochs=1"),
+        ({"xattnres": {"stages": "none"}}, "the checkpoint belongs to another network"),
+        ({"optimizer": SGD}, "the checkpoint belongs to another kind of optimizer"),
+        ({"fold": 1}, "the checkpoint belongs to a run with fold 0, this one has 1"),
+        ({"seed": 7}, "the checkpoint belongs to a run with seed 0, this one has 7"),
         ({"batch_size": 8}, "a run with steps an epoch 2, this one has 1"),
     ],
 )
@@ -114,7 +114,7 @@ def test_a_file_that_is_no_checkpoint_of_a_run_is_kept(decathlon, tmp_path, caps
     (tmp_path / "checkpoints").mkdir()
     torch.save(content, tmp_path / "checkpoints" / "last.pt")
     train(NAME, decathlon, tmp_path, epochs=1)
-    assert "the checkpoint is none that a run can go on from; " in capsys.readouterr().out
+    assert "the checkpoint is not one that a run can resume from; " in capsys.readouterr().out
     assert state(tmp_path)["trainer"]["iteration"] == 2
 
 
@@ -160,4 +160,4 @@ def test_an_empty_scaler_as_of_a_cpu_in_half_precision_is_none(decathlon, tmp_pa
 def test_an_epoch_is_one_pass_through_the_cases(decathlon, tmp_path):
     with pytest.raises(RuntimeError) as caught:
         train(NAME, decathlon, tmp_path, epochs=1, **{"train#trainer#epoch_length": 12})
-    assert str(caught.value.__cause__).startswith("got epoch_length=12, expected 2, the batches that there are")
+    assert str(caught.value.__cause__).startswith("got epoch_length=12, expected 2, the number of batches")

@@ -1,1 +1,1 @@
-"""The zoo: rendering, verification, packing and published weights of bundles."""
+"""The zoo of bundles: rendering, verifying, packing, and published weights."""

@@ -1,17 +1,17 @@
-"""The list that :mod:`.expressions` compares a bundle with: what the zoo's configs run, and no more.
+"""The allow list that :mod:`.expressions` compares a bundle with: what the zoo's configs run, and no more.
 
-Before a name goes on it: no argument that a config can give may make it run code, load anything but data, or replace
-a file of another name than those that a run makes. Some of MONAI's and torch's functions and classes do, and some of
-ours, so none is listed by its package.
+A name may be added only if no argument in a config can make it run code, load anything but data, or replace a file
+that has another name than the files of a run. Some functions and classes of MONAI, torch and this package fail this
+test. The list therefore names single functions and classes, never a whole package.
 """
 
-# ruff: noqa: SIM905  (a name a line would be pages)
+# ruff: noqa: SIM905  (one name per line would fill pages)
 from __future__ import annotations
 
 __all__ = ["ATTRIBUTES", "EXPRESSIONS", "IMPORTS", "NAMES", "READERS", "TARGETS"]
 
-IMPORTS = ("logging", "os")  # and the modules of this package that names below are of
-# Functions and other values that expressions take from modules and from Python itself
+IMPORTS = ("logging", "os")  # the modules of this package that the names below belong to are allowed, too
+# Functions and other values of modules and of Python itself that expressions use
 NAMES = frozenset(
     """
     int len print
@@ -34,14 +34,14 @@ NAMES = frozenset(
     xattnres_monai.utils.amp.autocast xattnres_monai.utils.amp.default_precision
     """.split()
 )
-# Attributes and methods of any value, which may be a module as well: none may be the name of a function that does harm
+# Attributes and methods of any value. The value may be a module, so no harmful function may have one of these names.
 ATTRIBUTES = frozenset("epoch_length meta parameters run state to type".split())
-# Listed as they stand: with other arguments these functions bring in any object, or other machines
+# These are allowed only word for word: with other arguments they could import any object or contact other machines.
 EXPRESSIONS = (
     "monai.utils.optional_import('tensorboard')[1]",
     "torch.distributed.init_process_group('nccl' if @on_gpu else 'gloo')",
 )
-# Those without a dot are classes of MONAI, which looks for them in itself
+# Names without a dot are classes of MONAI, which finds them by name.
 TARGETS = frozenset(
     """
     Activationsd AsDiscreted CacheDataset CheckpointLoader Compose DataLoader DiceCELoss DistributedSampler
@@ -63,4 +63,4 @@ TARGETS = frozenset(
     xattnres_monai.training.seeding.SeedHandler xattnres_monai.training.seeding.SeededCacheDataset
     """.split()
 )
-READERS = ("PILReader",)  # of LoadImaged, which takes the dotted name of any callable
+READERS = ("PILReader",)  # for LoadImaged, which would accept the dotted name of any callable

@@ -1,4 +1,4 @@
-"""The command ``bundles``: render, check, list, verify and pack the bundles of a zoo."""
+"""The command ``bundles``, which renders, checks, lists, verifies and packs the bundles of a zoo."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Bundles:
     """Render, check, list, verify and pack the bundles of a zoo.
 
     Args:
-        zoo: folder of the bundles and of ``templates``; by default the one beside the installed package's source.
+        zoo: folder that holds the bundles and ``templates``; by default ``bundles`` beside the package's source.
     """
 
     def __init__(self, zoo: str | Path | None = None) -> None:
@@ -32,25 +32,25 @@ class Bundles:
             )
 
     def render(self) -> str:
-        """Write the files of every bundle that its ``bundle.yaml`` and the templates determine."""
+        """Write every file that is generated from the templates and a ``bundle.yaml``."""
         files = rendered_files(self.zoo)
         stale = [path for path, text in files.items() if _text(path) != text]
         for path in stale:
             replace_text(path, files[path])
-        return "\n".join([*(f"rendered {path}" for path in stale), f"{len(files) - len(stale)} files were fresh"])
+        return "\n".join([*(f"rendered {path}" for path in stale), f"{len(files) - len(stale)} files were up to date"])
 
     def check(self) -> str:
-        """Raise a ``ValueError`` that names every rendered file that differs from what ``render`` would write."""
+        """Check that ``render`` would change no file; the ``ValueError`` names the files that it would change."""
         files = rendered_files(self.zoo)
         stale = [str(path) for path, text in files.items() if _text(path) != text]
         if stale:
             raise ValueError(
                 f"{len(stale)} files are stale: {', '.join(stale)}; run `python -m xattnres_monai bundles render`"
             )
-        return f"{len(files)} files are fresh"
+        return f"{len(files)} files are up to date"
 
     def list(self) -> str:
-        """A table of the bundles: name, data, modality, network, weights, and the mean Dice measured with them."""
+        """Print a table of the bundles: name, data, modality, network, weights, and the mean Dice of these weights."""
         rows = [("bundle", "data", "modality", "network", "weights", "Dice")]
         for folder in bundle_folders(self.zoo):
             metadata = json.loads((folder / "configs" / "metadata.json").read_text())
@@ -63,18 +63,19 @@ class Bundles:
         return columns(rows)
 
     def verify(self, *bundles: str, schema: str = "", trust: str | Sequence[str] = (), all: bool = False) -> str:
-        """Check bundles as MONAI's model zoo does, and that they export; a ``ValueError`` when one fails.
+        """Check bundles as MONAI's model zoo does, and check that they export to TorchScript.
+
+        A failed check raises a ``ValueError``.
 
         Args:
-            bundles: folders, or names in the zoo.
-            schema: file of MONAI's schema of metadata; downloaded where it is not given.
-            trust: names of code that the configs may run beyond what the zoo's do, e.g. ``--trust mypackage``; several
-                are separated by commas.
+            bundles: folders of bundles, or names of bundles in the zoo.
+            schema: file of MONAI's metadata schema; it is downloaded if you do not give it.
+            trust: names of further code that the configs may run, separated by commas, such as ``--trust mypackage``.
             all: check every bundle of the zoo.
         """
         folders = bundle_folders(self.zoo) if all else [self._folder(name) for name in bundles]
         if not folders:
-            raise ValueError("got no bundle, expected the names of some, or --all")
+            raise ValueError("got no bundle, expected one or more; give names, or --all for the whole zoo")
         lines, failed = [], 0
         for folder in tqdm(folders, desc="verify", unit="bundle", disable=None):
             found = verify(folder, schema, trust.split(",") if isinstance(trust, str) else trust)
@@ -87,12 +88,12 @@ class Bundles:
         return text
 
     def pack(self, bundle: str, output: str = ".", vendor: bool = False) -> str:
-        """Write a bundle as the zip archive that ``monai.bundle.download`` takes.
+        """Pack a bundle into the kind of zip archive that ``monai.bundle.download`` expects.
 
         Args:
-            bundle: its folder, or its name in the zoo.
-            output: folder for the archive.
-            vendor: put a copy of this package into it, for machines where it is not installed.
+            bundle: folder of the bundle, or its name in the zoo.
+            output: folder for the archive; it must lie outside the bundle.
+            vendor: put a copy of this package into the archive, for machines where the package is not installed.
         """
         return f"wrote {pack(self._folder(bundle), output, vendor)}"
 

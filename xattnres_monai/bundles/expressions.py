@@ -1,9 +1,11 @@
-"""What a bundle's configs would run, compared with the list of what the zoo's run.
+"""Compare the code that a bundle's configs would run with the allow list.
 
 A config is code: MONAI evaluates every string that starts with ``$``, calls whatever a ``_target_`` names, and lets a
-``%`` macro bring in another file. :func:`outside` tells which of that is not on the list, so that a reader of a strange
-bundle knows where to look. It is no sandbox: it stops nobody from running a bundle, what is on the list can still be
-given unwanted arguments (a folder to write to, say), and the list may have a hole.
+``%`` macro include another file. :func:`outside` names all such code that is not on the allow list, so that you know
+what to read before you run a bundle from others.
+
+It is not a sandbox. It stops nobody from running a bundle, listed code can still get unwanted arguments (such as a
+folder to write to), and the list may have gaps.
 """
 
 from __future__ import annotations
@@ -23,11 +25,11 @@ from xattnres_monai.bundles.packing import MADE
 
 __all__ = ["outside"]
 
-# Arguments of components by which they call what is named, run a compiler or read pickles, and keys by which MONAI
-# opens a debugger
+# Arguments that make a component call what they name, run a compiler or read pickles, and keys that make MONAI open a
+# debugger
 NAMING_CODE = ("reader", "writer", "allow_pickle", "compile_kwargs", "_debug_", "_mode_")
-GLOBALS = {"monai": "monai", "torch": "torch", "np": "numpy", "numpy": "numpy"}  # MONAI gives them to expressions
-REFERENCES = "__local_refs"  # MONAI evaluates __local_refs['id'] where @id stands
+GLOBALS = {"monai": "monai", "torch": "torch", "np": "numpy", "numpy": "numpy"}  # MONAI provides these to expressions
+REFERENCES = "__local_refs"  # MONAI replaces @id by __local_refs['id'] before it evaluates
 OWN = {name.rpartition(".")[0] for name in NAMES if name.startswith("xattnres_monai.")}
 SYNTAX = (
     *(ast.Constant, ast.JoinedStr, ast.FormattedValue, ast.List, ast.Tuple, ast.Set, ast.Dict, ast.Starred),
@@ -39,22 +41,22 @@ SYNTAX = (
 
 
 def outside(bundle: str | Path, trust: Sequence[str] = ()) -> list[str]:
-    """Name what a bundle would run that is not on the list, without running any of it.
+    """Find all code that a bundle would run and that is not on the allow list, without running any of it.
 
-    Looked at are all config files (JSON and YAML) in ``configs``, and whether the folder holds Python modules or links,
-    which an import may find in place of others. ``logging.conf``, which may name code too, is left to MONAI: it checks
-    it before it applies it.
+    The function reads all config files (JSON and YAML) in ``configs``. It also reports Python modules and links in the
+    bundle's folder, because an import might find them instead of the intended module. It does not read
+    ``logging.conf``, which can name code too: MONAI checks that file itself before it applies it.
 
     Args:
-        bundle: its folder.
-        trust: names that count as listed, with everything inside them: packages, modules, functions or targets.
+        bundle: the bundle's folder.
+        trust: names of packages, modules, functions or targets to allow, with everything inside them.
 
     Returns:
-        For each finding the file, the id in it and what stands there.
+        One line per finding: the file, the id in it, and its value.
 
     Raises:
-        ValueError: when a config file is no JSON.
-        yaml.YAMLError: when it is no YAML.
+        ValueError: when a JSON config file cannot be parsed.
+        yaml.YAMLError: when a YAML config file cannot be parsed.
     """
     root = Path(bundle)
     entries = [
@@ -77,7 +79,7 @@ def outside(bundle: str | Path, trust: Sequence[str] = ()) -> list[str]:
 
 
 def _entries(key: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Ids and values of all that may name code in a config."""
+    """Yield the id and value of every entry of a config that may name code."""
     if isinstance(value, str) or _last(key) in ("_target_", *NAMING_CODE):
         yield key, value
     if isinstance(value, Mapping | list):
@@ -86,7 +88,7 @@ def _entries(key: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 class _Known:
-    """The list, what the imports of a bundle call the modules on it, and what the user trusts."""
+    """The allow list, together with the names that the user trusts and the aliases that a bundle's imports define."""
 
     def __init__(self, trust: Sequence[str]) -> None:
         self.trust = trust
@@ -94,13 +96,13 @@ class _Known:
         self.expressions = [_evaluated("", EXPR_KEY + text) for text in EXPRESSIONS]
 
     def learn(self, key: str, value: Any) -> None:
-        """Note the name that an import gives; the first keeps it, and another for the same name is not allowed."""
+        """Record the aliases of an import. The first meaning of an alias counts; a second one is not allowed."""
         if _runs(value):
             for alias, name in _imported(_statement(key, value)):
                 self.modules.setdefault(alias, name)
 
     def allows(self, key: str, value: Any) -> bool:
-        """Whether an entry of a config is on the list, or is nothing that MONAI would run."""
+        """Return whether an entry of a config is on the allow list, or would not be run by MONAI at all."""
         if _last(key) == "_target_":
             return isinstance(value, str) and (value in TARGETS or self.trusts(value))
         if _last(key) in NAMING_CODE:
@@ -120,7 +122,7 @@ class _Known:
         return any(f"{name}.".startswith(f"{trusted}.") for trusted in self.trust)
 
     def _hidden(self, name: str) -> bool:
-        """Whether a variable has the name of something else, which the expression may mean where it has no variable."""
+        """Return whether a variable has the name of a module or builtin, which the name means outside its scope."""
         return name in self.modules or hasattr(builtins, name) or name.startswith("__")
 
     def _imports(self, name: str) -> bool:
@@ -130,7 +132,7 @@ class _Known:
         return name in NAMES or self.trusts(name)
 
     def _has(self, node: ast.AST, bound: set[str]) -> bool:
-        """Whether the list has a part of an expression, with all its own parts; ``bound`` are its variables."""
+        """Return whether a part of an expression is allowed, with all its own parts; ``bound`` holds the variables."""
         if _is_reference(node) or (isinstance(node, ast.expr) and ast.unparse(node) in self.expressions):
             return True
         if path := _path(node, bound):
@@ -140,7 +142,7 @@ class _Known:
         if isinstance(node, ast.Attribute) and node.attr not in ATTRIBUTES:
             return False
         if isinstance(node, ast.Call) and not isinstance(node.func, ast.Attribute) and not _path(node.func, bound):
-            return False  # of a variable, an element, or what another call gave: nobody knows of what
+            return False  # calls a variable, an element or the result of a call: it could be anything
         return isinstance(node, SYNTAX) and all(self._has(child, bound) for child in ast.iter_child_nodes(node))
 
 
@@ -153,13 +155,16 @@ def _runs(value: Any) -> bool:
 
 
 def _evaluated(key: str, value: str) -> str:
-    """The text that MONAI would evaluate: its own functions replace the references, as a quote may end within one."""
+    """Return the text that MONAI would evaluate.
+
+    MONAI's own functions insert the references, because the quotes that they insert may end a string.
+    """
     text = ConfigParser.resolve_relative_ids(ReferenceResolver.normalize_id(key), value)
     return ReferenceResolver.update_refs_pattern(text, ReferenceResolver.match_refs_pattern(text))[len(EXPR_KEY) :]
 
 
 def _statement(key: str, value: str) -> ast.stmt | None:
-    """What MONAI would evaluate; none where that is not one statement."""
+    """Return the statement that MONAI would evaluate, or ``None`` if the text is not exactly one statement."""
     try:
         (statement,) = ast.parse(_evaluated(key, value)).body
     except (SyntaxError, ValueError):
@@ -168,7 +173,7 @@ def _statement(key: str, value: str) -> ast.stmt | None:
 
 
 def _imported(statement: ast.stmt | None) -> list[tuple[str, str]]:
-    """Names that an import gives and what to; empty for any other statement."""
+    """Return the aliases that an import defines, with their full names; empty for any other statement."""
     if isinstance(statement, ast.Import):
         return [(alias.asname or alias.name, alias.name) for alias in statement.names]
     if isinstance(statement, ast.ImportFrom):
@@ -178,20 +183,20 @@ def _imported(statement: ast.stmt | None) -> list[tuple[str, str]]:
 
 
 def _bound(statement: ast.stmt) -> set[str]:
-    """Parameters and variables of an expression."""
+    """Return the names of the parameters and variables of an expression."""
     nodes = list(ast.walk(statement))
     variables = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     return variables | {node.arg for node in nodes if isinstance(node, ast.arg)}
 
 
 def _assigns(statement: ast.stmt) -> bool:
-    """Whether the variable of a comprehension is a part of something else, which is assigned to then."""
+    """Return whether a comprehension assigns to an attribute or element instead of a plain variable."""
     nodes = [node for node in ast.walk(statement) if isinstance(node, ast.Attribute | ast.Subscript)]
     return not all(isinstance(node.ctx, ast.Load) for node in nodes)
 
 
 def _path(node: ast.AST, bound: set[str]) -> list[str]:
-    """The parts of a dotted name that comes from outside the expression, as of ``os.path.join``; else empty."""
+    """Return the parts of a dotted name from outside the expression, such as ``os.path.join``; empty otherwise."""
     parts: list[str] = []
     while isinstance(node, ast.Attribute):
         parts.insert(0, node.attr)

@@ -1,4 +1,4 @@
-"""A bundle as one zip archive, as ``monai.bundle.download`` and the Hugging Face Hub hand it on."""
+"""Pack a bundle into one zip archive, the form that ``monai.bundle.download`` and the Hugging Face Hub distribute."""
 
 from __future__ import annotations
 
@@ -9,33 +9,37 @@ from pathlib import Path
 
 __all__ = ["MADE", "pack"]
 
-MADE = ("output", "data")  # folders of a bundle that runs make
+MADE = ("output", "data")  # folders that runs create in a bundle
 PACKAGE = Path(__file__).parents[1]
 LEFT_OUT = shutil.ignore_patterns(*MADE, "bundle.yaml", "__pycache__", ".*")
 
 
 def pack(bundle: str | Path, output: str | Path, vendor: bool = False) -> Path:
-    """Write ``<name>_v<version>.zip`` with the bundle's folder in it.
+    """Write ``<name>_v<version>.zip``, which contains the bundle's folder.
 
     Args:
-        bundle: its folder.
+        bundle: the bundle's folder.
         output: folder for the archive.
-        vendor: put a copy of this package into the bundle. Run from its folder (or with that in ``PYTHONPATH``), it
-            then needs only MONAI and the other packages that the metadata name.
+        vendor: put a copy of this package into the bundle. The bundle then needs only MONAI and the other packages that
+            its metadata name, if it runs from its own folder or with that folder in ``PYTHONPATH``.
 
     Returns:
-        The archive.
+        The path of the archive.
 
     Raises:
-        FileNotFoundError: when the folder is no bundle.
-        ValueError: when the archive would lie in it.
+        FileNotFoundError: when the folder is not a bundle.
+        ValueError: when the archive would lie inside the bundle.
     """
     root = Path(bundle).resolve()
     if not (root / "configs" / "metadata.json").is_file():
-        raise FileNotFoundError(f"no configs/metadata.json in {bundle}, expected a bundle's folder; render it")
+        raise FileNotFoundError(
+            f"no configs/metadata.json in {bundle}, expected a bundle's folder; check the path, or render the bundle"
+        )
     folder = Path(output)
     if folder.resolve().is_relative_to(root):
-        raise ValueError(f"got the output folder {folder} within the bundle {root}; give another with --output")
+        raise ValueError(
+            f"got the output folder {folder} inside the bundle {root}, expected one outside; give another with --output"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         copy = Path(shutil.copytree(root, Path(temporary) / root.name, ignore=LEFT_OUT))

@@ -1,4 +1,4 @@
-"""The weights that a bundle publishes in ``models/model.pt``, and the SHA-256 that its metadata state of them."""
+"""The weights that a bundle publishes in ``models/model.pt``, and their SHA-256 in the bundle's metadata."""
 
 from __future__ import annotations
 
@@ -19,41 +19,42 @@ FILE = "models/model.pt"
 
 
 def description(bundle_root: str | Path) -> dict[str, Any]:
-    """What the metadata are to say of the published weights; empty where there are none."""
+    """Return the metadata entry about the published weights; empty if the bundle has none."""
     path = Path(bundle_root) / FILE
     return {"weights": {"file": FILE, "sha256": _digest(path)}} if path.exists() else {}
 
 
 def checked(bundle_root: str | Path) -> str:
-    """The file of the published weights, checked; for the key ``checkpoint`` of the bundles' configs.
+    """Check the SHA-256 of the published weights and return their path, for the key ``checkpoint`` of a config.
 
-    torch does not notice a changed bit in a tensor of a checkpoint. A checkpoint of another path is not checked.
+    The check is needed because torch does not notice a changed bit in a tensor of a checkpoint. A checkpoint at any
+    other path is not checked.
 
     Args:
         bundle_root: the bundle's folder.
 
     Returns:
-        The path of the file. Whoever loads it tells when there is none; without a sum in the metadata it is not
-        compared.
+        The path of the file. The file may be missing; whoever loads it reports that. It is not checked if the metadata
+        state no SHA-256.
 
     Raises:
-        ValueError: when the metadata state another SHA-256 than that of the file.
+        ValueError: when the SHA-256 of the file differs from the one in the metadata.
     """
     path, metadata = Path(bundle_root) / FILE, _metadata(bundle_root)
     stated = json.loads(metadata.read_text()).get("weights", {}).get("sha256") if metadata.exists() else None
     if stated and path.exists() and _digest(path) != stated:
         raise ValueError(
-            f"{path} has SHA-256 {_digest(path)}, expected {stated} as in the metadata; restore it, or, if it is your "
-            "own, give it as checkpoint from another folder"
+            f"{path} has SHA-256 {_digest(path)}, expected {stated} as in the metadata; restore it, or move your own "
+            "weights to another folder and give their path as checkpoint"
         )
     return str(path)
 
 
 class PublishBest:
-    """MONAI handler of a validation that makes the best network so far the published one.
+    """MONAI handler that publishes the best network so far after a validation.
 
-    When the key metric is the highest that the handler has seen, ``models/model.pt`` gets the network's state dict and
-    the metadata get its SHA-256. Each file is replaced whole or not at all.
+    When the key metric is the highest that the handler has seen, it saves the network's state dict as
+    ``models/model.pt`` and writes the file's SHA-256 into the metadata. A file is replaced as a whole or not at all.
 
     Args:
         bundle_root: the bundle's folder.
@@ -66,7 +67,7 @@ class PublishBest:
         self.best = float("-inf")
 
     def attach(self, engine: Engine) -> None:
-        """Attach to the evaluator of the validation, in one process only."""
+        """Attach to the evaluator of the validation. With several processes, attach it in one of them only."""
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._publish)
 
     def _publish(self, evaluator: Engine) -> None:

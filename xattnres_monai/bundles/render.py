@@ -1,10 +1,13 @@
-"""The zoo's bundles: rendered from templates and one ``bundle.yaml`` each.
+"""Render the zoo's bundles from shared templates and one ``bundle.yaml`` per bundle.
 
-MONAI's tools read ``train.json`` or ``inference.json`` alone, so a bundle has to be whole by itself. What bundles share
-lies in ``bundles/templates`` and is composed ahead of time with the merge rules of MONAI's ``ConfigParser``: a key sets
-an id, ``a#b`` a nested one, and ``+a`` extends a list or dictionary. ``bundle.yaml`` gives the facts, in sections:
-``common`` goes into train.json and inference.json; ``train``, ``evaluate``, ``inference`` and ``metadata`` into the
-file of that name; ``network_unet`` and so on into the overlay of that network, and wherever it is the bundle's own.
+MONAI's tools read ``train.json`` or ``inference.json`` alone, so every bundle must be complete by itself. The parts
+that bundles share are templates in ``bundles/templates``. They are merged ahead of time by the rules of MONAI's
+``ConfigParser``: the key ``a`` sets an id, ``a#b`` sets a nested id, and ``+a`` extends a list or dictionary.
+
+``bundle.yaml`` holds what differs between bundles, in sections. ``common`` goes into ``train.json`` and
+``inference.json``. ``train``, ``evaluate``, ``inference`` and ``metadata`` go into the file of that name.
+``network_unet`` and the like go into the overlay of that network, and into the bundle's own configs if it uses that
+network.
 """
 
 from __future__ import annotations
@@ -28,18 +31,18 @@ SECTIONS = ("common", "train", "evaluate", "inference", "metadata", *NETWORKS)
 
 
 def bundle_folders(zoo: Path) -> list[Path]:
-    """Folders of the bundles of a zoo, in order of their names."""
+    """Return the folders of a zoo's bundles, sorted by name."""
     return sorted(path.parent for path in zoo.glob("*/bundle.yaml"))
 
 
 def rendered_files(zoo: Path) -> dict[Path, str]:
-    """Text of every file that the templates and ``bundle.yaml`` determine, by its path.
+    """Return the text of every file that is generated from the templates and a ``bundle.yaml``, by its path.
 
     Args:
-        zoo: folder of the bundles and of ``templates``.
+        zoo: folder that holds the bundles and ``templates``.
 
     Raises:
-        ValueError: when a ``bundle.yaml`` has an unknown section or network, or extends a key that there is not.
+        ValueError: when a ``bundle.yaml`` has an unknown section or network, or extends a key that does not exist.
     """
     files: dict[Path, str] = {}
     for folder in bundle_folders(zoo):
@@ -58,7 +61,7 @@ def _configs(zoo: Path, folder: Path) -> dict[str, dict[str, Any]]:
     given = {section: facts.get(section, {}) for section in SECTIONS}
     networks = {name: _merge(template[name], given[name]) for name in NETWORKS}
     network = networks[_own_network(folder, given["common"])]
-    architecture = {key: value for key, value in network.items() if key != "learning_rate"}  # what inference needs
+    architecture = {key: value for key, value in network.items() if key != "learning_rate"}  # only training needs it
     inference = _merge(template["common"], architecture, given["common"])
     train = _merge(template["common"], network, given["common"])
     return {
@@ -68,7 +71,7 @@ def _configs(zoo: Path, folder: Path) -> dict[str, dict[str, Any]]:
         "multi_gpu_train": template["multi_gpu_train"],
         **networks,
         **{name: config for name, config in template.items() if name.startswith("variant_")},
-        # MONAI's tools read metadata as plain JSON: its references to facts are resolved here
+        # MONAI's tools read the metadata as plain JSON, so references in it are resolved here
         "metadata": {
             **ConfigParser({**_merge(inference, given["metadata"]), "_": template["metadata"]}).get_parsed_content("_"),
             **description(folder),
@@ -96,7 +99,7 @@ def _merge(base: dict[str, Any], *layers: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in layer.items():
             if key.startswith("+") and key[1:] not in parser:
                 raise ValueError(
-                    f"{key} is to extend {key[1:]}, which the template does not have; set it without the +"
+                    f"got {key}, expected a key of the template after the +; to set a new key, write {key[1:]}"
                 )
             merge_kv(parser, key, value)
     return {key: value for key, value in parser.get().items() if key != ConfigParser.meta_key}

@@ -1,4 +1,7 @@
-"""The checks of the model zoo and of what consumers of a bundle rely on; MONAI's own functions where it has them."""
+"""Check a bundle as MONAI's model zoo does, and check what its users rely on.
+
+MONAI's own functions do the checks wherever MONAI has one.
+"""
 
 from __future__ import annotations
 
@@ -25,26 +28,26 @@ NECESSARY = (
     *(f"configs/{name}" for name in ("metadata.json", "train.json", "evaluate.json", "inference.json", "logging.conf")),
     *("docs/README.md", "docs/data_license.txt", "LICENSE"),
 )
-LARGEST = 25e6  # bytes; what the model zoo takes in a repository
+LARGEST = 25e6  # bytes; the model zoo accepts no larger file in its repository
 
 
 def verify(bundle: str | Path, schema: str | Path = "", trust: Sequence[str] = ()) -> list[tuple[str, bool, str]]:
-    """Check a bundle. What its configs say is run only where all of it is on the list of :mod:`.expressions`.
+    """Check a bundle. Its configs are run only if all their code is on the allow list of :mod:`.allow_list`.
 
     Args:
-        bundle: its folder.
-        schema: file of MONAI's schema of metadata; by default the one that the metadata name is downloaded.
-        trust: names that count as listed, as for :func:`.expressions.outside`.
+        bundle: the bundle's folder.
+        schema: file of MONAI's metadata schema; by default, the schema that the metadata name is downloaded.
+        trust: further names to allow, as for :func:`.expressions.outside`.
 
     Returns:
-        For each check its name, whether it passed, and what was found or is wrong. Those that would run the configs are
-        left out when ``expressions`` fails.
+        For each check, its name, whether it passed, and what it found or what is wrong. If the check ``expressions``
+        fails, the later checks are left out, because they would run the configs.
 
     Raises:
-        FileNotFoundError: when there is no such folder.
+        FileNotFoundError: when the folder does not exist.
     """
     if not Path(bundle).is_dir():
-        raise FileNotFoundError(f"got no folder {bundle}, expected that of a bundle")
+        raise FileNotFoundError(f"got {bundle}, which is no folder, expected a bundle's folder; check the path")
     checks: dict[str, Callable[[Path], str]] = {
         "files": _files,
         "version": _version,
@@ -56,15 +59,15 @@ def verify(bundle: str | Path, schema: str | Path = "", trust: Sequence[str] = (
         "TorchScript": _torchscript,
     }
     found = []
-    logging.disable(logging.WARNING)  # MONAI's functions tell at length what they do
+    logging.disable(logging.WARNING)  # MONAI's functions log every step
     try:
         for name, check in checks.items():
             try:
                 found.append((name, True, check(Path(bundle))))
-            except Exception as error:  # a fault of a bundle can be any error of what it configures
+            except Exception as error:  # a broken config can raise any kind of error
                 found.append((name, False, " ".join(str(error.__cause__ or error).split())))
                 if name == "expressions":
-                    break  # the checks that follow run what the configs say
+                    break  # the later checks run the configs
     finally:
         logging.disable(logging.NOTSET)
     return found
@@ -73,22 +76,26 @@ def verify(bundle: str | Path, schema: str | Path = "", trust: Sequence[str] = (
 def _files(root: Path) -> str:
     absent = [name for name in NECESSARY if not (root / name).is_file()]
     if absent:
-        raise FileNotFoundError(f"no {', '.join(absent)}, expected every file of a bundle; render it")
+        raise FileNotFoundError(
+            f"no {', '.join(absent)}, expected every file of a bundle; render the bundle, and write the files of docs"
+        )
     files = [path for path in root.rglob("*") if path.is_file() and path.relative_to(root).parts[0] not in MADE]
     largest = max(files, key=lambda path: path.stat().st_size)
     size = largest.stat().st_size
     if size > LARGEST:
         raise ValueError(
-            f"{largest.relative_to(root)} has {size / 1e6:.1f} MB, expected at most {LARGEST / 1e6:.0f} MB"
+            f"{largest.relative_to(root)} has {size / 1e6:.1f} MB, expected at most {LARGEST / 1e6:.0f} MB; "
+            "remove it or make it smaller"
         )
-    return f"{len(files)}, the largest {largest.relative_to(root)} of {size / 1e6:.2f} MB"
+    return f"{len(files)}; the largest is {largest.relative_to(root)} with {size / 1e6:.2f} MB"
 
 
 def _version(root: Path) -> str:
     metadata = _json(root, "metadata")
     if metadata["version"] not in metadata["changelog"]:
         raise ValueError(
-            f"got version {metadata['version']}, expected one of the changelog's: {[*metadata['changelog']]}"
+            f"got version {metadata['version']}, expected one of the changelog: {[*metadata['changelog']]}; "
+            "add an entry to the changelog"
         )
     return f"{metadata['version']}, in the changelog"
 
@@ -98,25 +105,27 @@ def _metadata(root: Path, schema: str | Path) -> str:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(schema) if schema else Path(folder) / "schema.json"
         if schema and not file.is_file():
-            raise FileNotFoundError(f"got no file {file}, expected the schema")
+            raise FileNotFoundError(f"got no file {file}, expected the schema; check the path after --schema")
         try:
             verify_metadata(meta_file=str(path), filepath=str(file), create_dir=False)
         except OSError as error:
-            raise OSError(f"the schema cannot be downloaded ({error}); give the file with --schema") from None
+            raise OSError(
+                f"the schema cannot be downloaded ({error}); download it yourself and give the file with --schema"
+            ) from None
     return "valid"
 
 
 def _expressions(root: Path, trust: Sequence[str]) -> str:
     if found := outside(root, trust):
         raise ValueError(
-            f"{len(found)} outside the list, so that nothing of the bundle was run: {'; '.join(found)}; read them, and "
-            "give what you trust with --trust"
+            f"{len(found)} entries are not on the allow list, so the bundle was not run: {'; '.join(found)}; "
+            "read them, and name what you trust with --trust"
         )
-    return "all on the list"
+    return "all on the allow list"
 
 
 def _properties(root: Path) -> str:
-    """Ids that MONAI requires of workflows; without data, of which there is none here, and without weights."""
+    """Check that the configs define the ids that MONAI requires. This needs neither data nor weights."""
     case = [{"image": "", "label": "", "fold": fold, "case_id": "", "patient_id": ""} for fold in (0, -1)]
     given: dict[str, dict[str, Any]] = {
         "train": {"cases": case, "cache_rate": 0.0},
@@ -124,13 +133,16 @@ def _properties(root: Path) -> str:
         "inference": {"images": [""], "checkpoint": ""},
     }
     for configs, overrides in given.items():
-        with tempfile.TemporaryDirectory() as output:  # handlers open their logs
+        with tempfile.TemporaryDirectory() as output:  # handlers open log files there
             flow = workflow(root, configs.split(), num_workers=0, output_dir=output, **overrides)
             flow.initialize()
             wrong = flow.check_properties()
         if wrong:
-            raise ValueError(f"{configs}: wrong or not referred to are {', '.join(wrong)}")
-    return f"those of {', '.join(given)}"
+            raise ValueError(
+                f"{configs}: MONAI does not find {', '.join(wrong)}, expected them under MONAI's ids; define them "
+                "and refer to them by these ids"
+            )
+    return f"complete for {', '.join(given)}"
 
 
 def _network(root: Path) -> str:
@@ -152,17 +164,19 @@ def _weights(root: Path) -> str:
     if not path.exists() and stated is None:
         return "none published"
     if not path.exists():
-        raise FileNotFoundError(f"no models/model.pt, expected the weights that the metadata state ({stated})")
+        raise FileNotFoundError(
+            f"no models/model.pt, expected the weights with SHA-256 {stated} from the metadata; restore the file"
+        )
     if stated is None:
-        raise ValueError("the metadata state no SHA-256 of models/model.pt, expected it; render")
+        raise ValueError("the metadata state no SHA-256 of models/model.pt, expected one; render the bundle")
     published_weights.checked(root)
     _built(root).load_state_dict(read_checkpoint(path), strict=True)
-    return f"fit the network, SHA-256 {stated[:12]}…"
+    return f"match the network, SHA-256 {stated[:12]}…"
 
 
 def _torchscript(root: Path) -> str:
     network = _built(root)
-    traces = isinstance(network, SwinUNETR)  # it can only be traced
+    traces = isinstance(network, SwinUNETR)  # a SwinUNETR cannot be scripted
     shape = _json(root, "metadata")["network_data_format"]["inputs"]["image"]["spatial_shape"]
     image = torch.rand(1, 1, *shape)
     with tempfile.TemporaryDirectory() as folder:
@@ -182,9 +196,10 @@ def _torchscript(root: Path) -> str:
     difference = (got - expected).abs().max().item() / expected.abs().max().item()
     if difference > 1e-3:
         raise ValueError(
-            f"the exported network differs by {difference:.1e} of the largest logit, expected 1e-3 at most"
+            f"the exported network's output differs by {difference:.1e} of the largest logit, expected at most 1e-3; "
+            "check that the network can be scripted or traced"
         )
-    return f"{'traced' if traces else 'scripted'}, differs by {difference:.0e} of the largest logit"
+    return f"{'traced' if traces else 'scripted'}, output differs by {difference:.0e} of the largest logit"
 
 
 def _json(root: Path, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""A bundle's config files by their names, and MONAI's workflow of them."""
+"""Select config files of a bundle by name, and build MONAI's workflow from them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["overlays", "workflow"]
 
 
 def overlays(bundle: Path, variant: str, network: str = "") -> tuple[str, ...]:
-    """Names of the config files that make a bundle's experiment.
+    """Return the names of the config files that turn a bundle into a variant of it.
 
     Args:
         bundle: the bundle's folder.
-        variant: ``xattnres`` for the bundle as it is, else the X of ``configs/variant_X.json``.
-        network: the X of ``configs/network_X.json``; empty for the bundle's own.
+        variant: ``xattnres`` for the bundle as it is, or the X of ``configs/variant_X.json``.
+        network: the X of ``configs/network_X.json``; empty for the bundle's own network.
 
     Raises:
         ValueError: when the bundle has no such file.
@@ -32,7 +32,7 @@ def overlays(bundle: Path, variant: str, network: str = "") -> tuple[str, ...]:
 
 
 def workflow(bundle: Path, configs: Sequence[str], **overrides: Any) -> ConfigWorkflow:
-    """MONAI's workflow of config files of a bundle, by their names; ``inference`` or ``train`` comes first."""
+    """Build MONAI's workflow from a bundle's config files, given by name; ``inference`` or ``train`` comes first."""
     folder = bundle / "configs"
     return ConfigWorkflow(
         config_file=[str(folder / f"{name}.json") for name in configs],

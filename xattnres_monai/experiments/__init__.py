@@ -1,1 +1,1 @@
-"""Studies of networks and bundles: comparisons, attention maps and benchmarks."""
+"""Experiments with networks and bundles: comparisons, attention maps and benchmarks."""

@@ -1,1 +1,1 @@
-"""What a training run adds to MONAI's trainer: checkpoints, seeds, checks of the loss, SIGTERM."""
+"""Additions to MONAI's trainer: resumable checkpoints, seeding, a check of the loss, and handling of SIGTERM."""

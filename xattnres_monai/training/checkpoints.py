@@ -19,37 +19,42 @@ from xattnres_monai.utils.checkpoint_files import read_checkpoint, save_whole
 __all__ = ["ResumableCheckpoint"]
 
 LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "model.pt"
-NUMBERS = ("run", "lr_steps", "best_metric", "best_metric_epoch")  # of a checkpoint, beside the states
+NUMBERS = ("run", "lr_steps", "best_metric", "best_metric_epoch")  # what a checkpoint holds besides the state dicts
 logger = logging.getLogger(__name__)
 
 
 class ResumableCheckpoint:
-    """MONAI handler of a trainer that resumes the run it finds and keeps the run that it sees.
+    """MONAI handler that saves the state of a training run and resumes the run from it.
 
-    After every epoch, and when the trainer is told to terminate, ``last.pt`` gets the state of network, optimizer,
-    scaler, trainer and the best metric so far, and the one before it is ``previous.pt``; what is random depends on
-    epoch and step (:mod:`.seeding`), and the learning rate on the number of steps that its schedule has made. So a run
-    can go on with another learning rate (or weight decay), and with more epochs than it was to have. When a run starts
-    and finds these files, it goes on from there (once: a trainer that is run again, as in federated learning, starts
-    from the weights that it has then). A file that cannot be read, or that is of another network, kind of optimizer,
-    seed, fold or number of steps an epoch, or after more epochs than the run is to have, is kept under its date, with a
-    warning; where there is no other, the run starts anew.
+    The handler saves ``last.pt`` after every epoch and when the trainer is told to terminate. The file holds the state
+    dicts of network, optimizer, scaler and trainer, and the best metric so far. The file that it replaces becomes
+    ``previous.pt``.
 
-    When a validation is the best so far (by the evaluator's key metric), ``model.pt`` gets the network's state dict
-    alone: the form that MONAI Label, ``ckpt_export`` of ``monai.bundle`` and ``CheckpointLoader`` read. Files are
-    replaced whole or not at all.
+    When a run starts and finds these files, the handler resumes from them. Random numbers depend only on epoch and step
+    (:mod:`.seeding`), and the learning rate only on the number of steps of its schedule. A resumed run can therefore
+    have another learning rate or weight decay, and more epochs than first planned. The handler resumes only once per
+    trainer: a trainer that runs again, as in federated learning, starts from the weights that it has then.
+
+    The handler never overwrites files that it cannot use: it adds their date to their names and warns. If ``last.pt``
+    cannot be read, it tries ``previous.pt``. The run starts from scratch if neither can be read. It also starts from
+    scratch if the checkpoint has another network, kind of optimizer, seed, fold or number of steps per epoch, or more
+    epochs than ``max_epochs``.
+
+    When a validation is the best so far by the evaluator's key metric, the handler saves the network's state dict alone
+    as ``model.pt``. MONAI Label, ``ckpt_export`` of ``monai.bundle`` and ``CheckpointLoader`` read this form. A file is
+    replaced as a whole or not at all.
 
     Args:
-        directory: folder of the files; made when the run starts.
+        directory: folder of the checkpoints; the handler creates it when the run starts.
         network: the network in training.
-        optimizer: its optimizer.
-        lr_scheduler: its learning-rate scheduler, of steps that depend on nothing but their number.
+        optimizer: the network's optimizer.
+        lr_scheduler: the learning-rate scheduler. Its learning rates must depend on the number of steps alone.
         evaluator: MONAI evaluator of the validation.
-        run: what else tells the run from others, such as fold and seed, by name.
+        run: other values that identify the run, such as fold and seed, by name.
 
     Raises:
-        FloatingPointError: when the network to be saved is not finite.
-        OSError: when the folder cannot be made or a file not be written; those before it stay as they were.
+        FloatingPointError: when the network has weights that are NaN or infinite; they are not saved.
+        OSError: when the folder cannot be created or a file cannot be written; earlier files stay as they were.
     """
 
     def __init__(
@@ -67,10 +72,10 @@ class ResumableCheckpoint:
         self.lr_scheduler = lr_scheduler
         self.evaluator = evaluator
         self.run = run
-        self.saved = 0  # steps that last.pt has the state after
+        self.saved = 0  # the step after which last.pt was saved
 
     def attach(self, engine: Engine) -> None:
-        """Attach to the trainer; validation has to be attached before, so that it is in the state that is saved."""
+        """Attach to the trainer. Attach the validation first, so that the saved state includes its result."""
         engine.add_event_handler(Events.STARTED, self._resume)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save_last)
         engine.add_event_handler(Events.TERMINATE, self._save_at_end)
@@ -87,7 +92,9 @@ class ResumableCheckpoint:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OSError(f"{self.directory} cannot be made ({error}); give an output_dir to write to") from error
+            raise OSError(
+                f"{self.directory} cannot be created ({error}), expected a writable folder; give another output_dir"
+            ) from error
         checkpoint = self._newest()
         if checkpoint is None:
             return
@@ -97,7 +104,7 @@ class ResumableCheckpoint:
         max_epochs = trainer.state.max_epochs
         settings = [_settings(group) for group in self.optimizer.param_groups]
         for name, member in self._members(trainer).items():
-            if checkpoint.get(name):  # no scaler in one of a run in float32, and an empty one in one of a CPU
+            if checkpoint.get(name):  # a run in float32 saves no scaler, and a run on a CPU saves an empty one
                 member.load_state_dict(checkpoint[name])
         trainer.state.max_epochs = max_epochs
         self._set(settings, checkpoint["lr_steps"])
@@ -111,7 +118,7 @@ class ResumableCheckpoint:
         )
 
     def _newest(self) -> dict[str, Any] | None:
-        """The newest checkpoint that can be read; those that cannot are set aside."""
+        """Return the newest readable checkpoint, and set aside files that cannot be read."""
         for name in (LAST, PREVIOUS):
             if not (self.directory / name).exists():
                 continue
@@ -122,7 +129,7 @@ class ResumableCheckpoint:
         return None
 
     def _set(self, settings: Sequence[dict[str, Any]], steps: int) -> None:
-        """Give the optimizer this run's settings, and the learning rates that its schedule has after ``steps``."""
+        """Restore this run's settings of the optimizer, and advance the learning-rate schedule by ``steps``."""
         for group, setting in zip(self.optimizer.param_groups, settings, strict=True):
             group.update(setting)
         with warnings.catch_warnings():
@@ -134,23 +141,25 @@ class ResumableCheckpoint:
         return {**self.run, "steps an epoch": trainer.state.epoch_length}
 
     def _other_run(self, checkpoint: Any, trainer: Engine) -> str:
-        """Why the checkpoint is none to go on from; empty if it is one."""
+        """Return why the run cannot resume from the checkpoint, or an empty string if it can."""
         if not isinstance(checkpoint, dict) or not {"network", "optimizer", "trainer", *NUMBERS} <= checkpoint.keys():
-            return "the checkpoint is none that a run can go on from"
+            return "the checkpoint is not one that a run can resume from"
         if _shapes(checkpoint["network"]) != _shapes(self.network.state_dict()):
-            return "the checkpoint is of another network"
+            return "the checkpoint belongs to another network"
         if _form(checkpoint["optimizer"]) != _form(self.optimizer.state_dict()):
-            return "the checkpoint is of another kind of optimizer"
+            return "the checkpoint belongs to another kind of optimizer"
         for name, value in self._identity(trainer).items():
             if checkpoint["run"].get(name) != value:
-                return f"the checkpoint is of a run with {name} {checkpoint['run'].get(name)}, this one has {value}"
+                return (
+                    f"the checkpoint belongs to a run with {name} {checkpoint['run'].get(name)}, this one has {value}"
+                )
         epochs, max_epochs = checkpoint["trainer"]["iteration"] // trainer.state.epoch_length, trainer.state.max_epochs
         if epochs > max_epochs:
-            return f"the checkpoint is after {epochs} epochs, more than max_epochs={max_epochs}"
+            return f"the checkpoint was saved after {epochs} epochs, more than max_epochs={max_epochs}"
         return ""
 
     def _set_aside(self, reason: str, *names: str) -> None:
-        distributed.barrier()  # every process has read them
+        distributed.barrier()  # other processes may still be reading the files
         if distributed.get_rank() > 0:
             return
         for path in (self.directory / name for name in names):
@@ -175,16 +184,18 @@ class ResumableCheckpoint:
 
     def _save_at_end(self, trainer: Engine) -> None:
         self._save_last(trainer)
-        logger.info(f"{self.directory / LAST} is of step {self.saved}; the same command goes on from there")
+        logger.info(
+            f"{self.directory / LAST} holds the state after step {self.saved}; run the same command to resume from it"
+        )
 
     def _refuse_what_is_not_finite(self, trainer: Engine) -> None:
-        """As after a step of a finite loss whose gradient was not: a run would go on from it to no end."""
+        """Raise if a weight is NaN or infinite, as after a step with a finite loss but a NaN gradient."""
         spoilt = [name for name, tensor in self.network.state_dict().items() if not torch.isfinite(tensor).all()]
         if spoilt:
             raise FloatingPointError(
                 f"{len(spoilt)} tensors of the network ({spoilt[0]}, …) are NaN or infinite after step "
-                f"{trainer.state.iteration}, and not saved; the checkpoints in {self.directory} are of steps before; "
-                "lower learning_rate, or set precision to fp32, and run again"
+                f"{trainer.state.iteration} and were not saved, expected finite numbers; {self.directory} still holds "
+                "the checkpoints of earlier steps; lower learning_rate or set precision to fp32, and run again"
             )
 
     def _save_best(self, evaluator: Engine) -> None:
@@ -197,7 +208,7 @@ def _settings(group: dict[str, Any]) -> dict[str, Any]:
 
 
 def _form(optimizer: dict[str, Any]) -> list[tuple[list[int], set[str]]]:
-    """Which parameters each group of an optimizer's state has, and which settings."""
+    """Return the parameters and the names of the settings of each group in an optimizer's state dict."""
     return [(group["params"], set(_settings(group))) for group in optimizer["param_groups"]]
 
 

@@ -1,4 +1,4 @@
-"""A loss that is no number stops a training at once, and the error says where to look."""
+"""Stop a training as soon as its loss is not finite, with an error that says where to look."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ __all__ = ["CheckFiniteLoss"]
 
 
 class CheckFiniteLoss:
-    """MONAI handler of a trainer that raises when the loss is NaN or infinite.
+    """MONAI handler that raises an error when the trainer's loss is NaN or infinite.
 
-    ignite's ``TerminateOnNan`` ends the run as if it were finished.
+    ignite's ``TerminateOnNan`` would end the run as if it had finished.
 
     Args:
         directory: folder of the run's checkpoints.
 
     Raises:
-        FloatingPointError: names the step, the images of the batch and the last checkpoint.
+        FloatingPointError: when the loss is not finite; names the step, the batch's images and the last checkpoint.
     """
 
     def __init__(self, directory: str | Path) -> None:
@@ -33,14 +33,14 @@ class CheckFiniteLoss:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def __call__(self, trainer: Engine) -> None:
-        """Check the loss of the step that was made."""
+        """Check the loss of the step that has just been completed."""
         loss = float(from_engine(["loss"], first=True)(trainer.state.output))
         if math.isfinite(loss):
             return
         images = dict.fromkeys(str(case["image"].meta["filename_or_obj"]) for case in trainer.state.batch)
         good = f"the last good checkpoint is {self.last}" if self.last.exists() else "there is no checkpoint yet"
         raise FloatingPointError(
-            f"the loss is {loss} at step {trainer.state.iteration} (epoch {trainer.state.epoch}), "
-            f"of {', '.join(images)}; {good}; look at these images, lower learning_rate, or set precision to fp32, "
-            "and run again"
+            f"the loss is {loss} at step {trainer.state.iteration} (epoch {trainer.state.epoch}) "
+            f"for {', '.join(images)}, expected a finite number; {good}; check these images, lower learning_rate or "
+            "set precision to fp32, and run again"
         )

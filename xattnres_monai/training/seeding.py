@@ -1,4 +1,4 @@
-"""Randomness of a training run as a function of seed, epoch and case, which a resumed run shares."""
+"""Make all random numbers of a training depend on seed, epoch and case, so that a resumed run draws the same ones."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ __all__ = ["SeedHandler", "SeededCacheDataset"]
 
 
 def _mixed(*numbers: int) -> int:
-    """One seed of 32 bits from several numbers, without the overlaps of their sums; zeros at the end do not count."""
+    """Hash several numbers into a 32-bit seed, because sums of them would coincide. Trailing zeros have no effect."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 class SeededCacheDataset(CacheDataset):
-    """MONAI's ``CacheDataset``, whose random transforms depend on seed, epoch and index alone.
+    """MONAI's ``CacheDataset`` with random transforms that depend on seed, epoch and index alone.
 
-    MONAI's go on from whatever was drawn before in the same process, so that they depend on the number of workers and
-    cannot be resumed.
+    In MONAI's own class, a transform continues the random sequence of its process. Its results then depend on the
+    number of workers, and a resumed run cannot reproduce them.
 
     Args:
-        *args: of ``CacheDataset``.
-        seed: of the run.
-        **kwargs: of ``CacheDataset``; the transform is a ``Compose``.
+        *args: positional arguments of ``CacheDataset``.
+        seed: seed of the run.
+        **kwargs: keyword arguments of ``CacheDataset``; the transform must be a ``Compose``.
 
     Attributes:
-        epoch: to be set before an epoch's batches are made; workers take it with them when they start.
+        epoch: the current epoch. Set it before the epoch's batches are made, because workers copy it when they start.
     """
 
     def __init__(self, *args: Any, seed: int = 0, **kwargs: Any) -> None:
@@ -46,13 +46,13 @@ class SeededCacheDataset(CacheDataset):
 
 
 class SeedHandler:
-    """MONAI handler of a trainer that seeds every epoch and step anew, and starts a resumed epoch where it was left.
+    """MONAI handler that seeds every epoch and step, and resumes an interrupted epoch at its next step.
 
-    The order of the cases depends on seed and epoch, what the network draws (dropout) on seed, step and process. In an
-    epoch that was left after some of its steps, their batches are made again and passed over.
+    The order of the cases depends on seed and epoch. Random numbers of the network, such as dropout, depend on seed,
+    step and process. To resume within an epoch, the handler loads the batches of the completed steps and skips them.
 
     Args:
-        loader: the trainer's, of a ``SeededCacheDataset``, whose seed is taken.
+        loader: the trainer's data loader, with a ``SeededCacheDataset`` that provides the seed.
 
     Raises:
         ValueError: when an epoch of the trainer is not one pass through the loader.
@@ -70,8 +70,8 @@ class SeedHandler:
         steps_of_loader = len(self.loader)
         if trainer.state.epoch_length != steps_of_loader:
             raise ValueError(
-                f"got epoch_length={trainer.state.epoch_length}, expected {steps_of_loader}, the batches that there "
-                "are: what is random depends on the epoch; change batch_size or max_epochs"
+                f"got epoch_length={trainer.state.epoch_length}, expected {steps_of_loader}, the number of batches, "
+                "because seeds depend on the epoch; change batch_size or max_epochs instead"
             )
         dataset = self.loader.dataset
         dataset.epoch = trainer.state.epoch
@@ -80,5 +80,5 @@ class SeedHandler:
         trainer.state.dataloader = islice(self.loader, steps, None) if steps else self.loader
 
     def _seed_step(self, trainer: Engine) -> None:
-        # a fourth number: three are the seed of a case
+        # the fourth number keeps this seed apart from the seeds of cases, which are made of three
         torch.manual_seed(_mixed(self.loader.dataset.seed, trainer.state.iteration, distributed.get_rank(), 1))

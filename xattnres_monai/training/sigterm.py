@@ -1,4 +1,4 @@
-"""SIGTERM, by which clusters take a machine back, ends a training after its step and saves it."""
+"""End a training in an orderly way after SIGTERM, the signal that clusters send before they take a machine back."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ logger = logging.getLogger(__name__)
 
 
 def run(trainer: Engine) -> None:
-    """Run a trainer; after a SIGTERM it ends with the step or validation that is under way, and fires ``TERMINATE``.
+    """Run a trainer, and end it early after a SIGTERM.
 
-    ``ResumableCheckpoint`` saves on that event. Of several processes one SIGTERM ends all. Outside of the main thread,
-    which alone gets signals, the trainer just runs.
+    After a SIGTERM, the trainer completes the current step or validation and fires ``TERMINATE``, on which
+    ``ResumableCheckpoint`` saves. With several processes, a SIGTERM to one of them ends all. Only the main thread
+    receives signals; in any other thread the trainer simply runs.
 
     Args:
         trainer: MONAI trainer.
 
     Raises:
-        SystemExit: of status 143, after a SIGTERM.
+        SystemExit: with status 143, after a SIGTERM.
     """
     asked = threading.Event()
 
     def terminate(engine: Engine) -> None:
-        # not after the last step of an epoch: its schedule and its validation belong to it
+        # do not end right after the last step of an epoch: its schedule step and its validation are still to come
         within_epoch = engine.state.iteration % engine.state.epoch_length
         if not within_epoch and engine.last_event_name == Events.ITERATION_COMPLETED:
             return
-        if distributed.all_reduce(int(asked.is_set()), "MAX"):  # all processes end after the same step
+        if distributed.all_reduce(int(asked.is_set()), "MAX"):  # so that all processes end after the same step
             asked.set()
             engine.terminate()
 

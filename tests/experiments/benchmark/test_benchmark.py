@@ -64,7 +64,7 @@ def test_the_command_prints_tables_and_goes_on_where_it_stopped(tiny, tmp_path, 
     monkeypatch.setattr(figures, "measure", refuse)
     monkeypatch.setattr(figures, "traffic", refuse)
     assert benchmark("unet_2d", repeats=1, output=str(output)) == text
-    with pytest.raises(ValueError, match="holds figures of another machine or setting; give another file as --output"):
+    with pytest.raises(ValueError, match="holds results of another machine or setting; give another file as --output"):
         benchmark("unet_2d", repeats=2, output=str(output))
 
 

@@ -42,7 +42,8 @@ def test_a_piece_writes_its_figures_and_is_not_run_again(tmp_path):
     assert "| acdc_epoch | finished | " in text and "## Training of ACDC's bundle" in text and "| hours of the " in text
     log = (tmp_path / "acdc_epoch.log").read_text()
     assert run(tmp_path, "acdc_epoch") == figures and (tmp_path / "acdc_epoch.log").read_text() == log
-    with pytest.raises(ValueError, match=r"pieces.json is of another machine, device or size; give another --output"):
+    words = "pieces.json belongs to another machine, device or size; give another --output"
+    with pytest.raises(ValueError, match=words):
         gpu("acdc_epoch", str(tmp_path), device="cpu")
 
 

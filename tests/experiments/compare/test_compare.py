@@ -110,7 +110,7 @@ def test_more_seeds_extend_a_table_that_mlflow_gets_too(given, table, tmp_path, 
 
 
 def test_cells_of_other_settings_are_refused(given, table):
-    with pytest.raises(ValueError, match=r"cell.json is of a cell with other settings .*; give another --output"):
+    with pytest.raises(ValueError, match=r"cell.json belongs to a cell with other settings .*; give another --output"):
         compare(**{**given, "epochs": 2})
 
 
@@ -120,7 +120,7 @@ def test_an_unknown_variant_is_refused(given, tmp_path):
 
 
 def test_cells_of_another_network_are_refused(given, table):
-    with pytest.raises(ValueError, match=r"cell.json is of a cell with other settings than .*network_unetr"):
+    with pytest.raises(ValueError, match=r"cell.json belongs to a cell with other settings than .*network_unetr"):
         compare(**given, network="unetr")
 
 
@@ -133,7 +133,7 @@ def test_settings_that_json_cannot_tell_apart_are_the_same(tmp_path):
 
 
 def test_no_job_trains_nothing(given):
-    with pytest.raises(ValueError, match="got jobs=0, expected at least 1: the number of cells that run at once"):
+    with pytest.raises(ValueError, match="got jobs=0, expected at least 1; give the number of cells to run at once"):
         compare(**given, jobs=0)
 
 
@@ -144,7 +144,7 @@ def test_one_variant_is_no_comparison(given):
 
 def test_a_cell_that_fails_names_its_log(given, tmp_path):
     with pytest.raises(
-        RuntimeError, match=r"2 of 2 cells failed, why is at the end of .*baseline_seed0.log.txt, .*; mend it"
+        RuntimeError, match=r"2 of 2 cells failed; the reason is at the end of .*baseline_seed0.log.txt, .*; mend it"
     ):
         compare(**{**given, "output": str(tmp_path), "learning_rat": 1}, jobs=2)
     log = (tmp_path / "baseline_seed0" / "log.txt").read_text()
@@ -184,6 +184,6 @@ def test_cells_take_the_gpus_in_turn_and_are_the_same_on_each(tmp_path, monkeypa
 
 def test_images_of_one_name_cannot_be_told_apart(tmp_path):
     cases = [{"image": f"{patient}/ct.nii.gz", "patient_id": patient} for patient in "ab"]
-    with pytest.raises(ValueError, match=r"^got 2 images with 1 names, expected names that differ, .*; rename"):
+    with pytest.raises(ValueError, match=r"^got 2 images with 1 names, expected a different name for each, .*; rename"):
         compare(str(ZOO / NAME), output=str(tmp_path), cases=cases)
     assert not list(tmp_path.iterdir())

@@ -144,7 +144,7 @@ def test_the_command_line_shows_one_stage_and_some_sources(trained, tmp_path):
     [
         ({"image": "absent.nii.gz"}, "got absent.nii.gz, expected the file of the image"),
         ({"label": "absent.nii.gz"}, "got absent.nii.gz, expected the file of the label"),
-        ({"checkpoint": "absent.pt"}, "got no file absent.pt, expected a checkpoint; train, or give one"),
+        ({"checkpoint": "absent.pt"}, "got no file absent.pt, expected a checkpoint; train the network, or give one"),
         ({"stage": "decoder9"}, "got the stage decoder9, expected one of encoder2, bottleneck, decoder2, decoder1"),
         ({"source": "decoder0"}, "got the source decoder0, expected one of encoder0, encoder1"),
         ({"variant": "baselin"}, "got the variant baselin, expected one of baseline"),

@@ -1,1 +1,1 @@
-"""What XAttnRes costs, beside plain MONAI and the paper's equation written down."""
+"""Measure the cost of XAttnRes against plain MONAI and against the paper's literal equation."""

@@ -24,10 +24,10 @@ class Case:
     Args:
         network: ``unet``, ``unetr`` or ``swin_unetr``.
         spatial_dims: 2 or 3.
-        size: of every side of the image, in voxels.
+        size: length of every side of the image, in voxels.
         batch: number of images.
-        width: ``feature_size`` of the transformers, channels of the first level of the UNet.
-        levels: of the UNet.
+        width: ``feature_size`` of a transformer, or the number of channels of the UNet's first level.
+        levels: number of levels of the UNet.
     """
 
     network: str
@@ -38,7 +38,7 @@ class Case:
     levels: int = 5
 
     def build(self, form: str, options: Mapping[str, Any]) -> nn.Module:
-        """The network in one of the three forms, with 14 output classes and random weights from seed 0."""
+        """Build the network in one of the three forms, with 14 output classes and random weights from seed 0."""
         torch.manual_seed(0)
         arguments: dict[str, Any] = {"spatial_dims": self.spatial_dims, "in_channels": 1, "out_channels": 14}
         if self.network == "unet":

@@ -1,4 +1,4 @@
-"""The command ``benchmark``: its tables, its file of figures and its picture."""
+"""The command ``benchmark``: it measures, prints tables, writes a file of results and draws a picture."""
 
 from __future__ import annotations
 
@@ -34,23 +34,24 @@ def benchmark(
     plot: bool = False,
     **options: Any,
 ) -> str:
-    """Measure XAttnRes beside plain MONAI and the paper's equation written down, in time, memory and memory traffic.
+    """Compare time, memory and memory traffic of XAttnRes, plain MONAI and the paper's literal equation.
 
     Args:
-        cases: of swin_unetr_f48, swin_unetr_f24, unetr_f16, unet_3d, unet_2d_wide and unet_2d; by default all.
-        repeats: number of turns, after one that is not counted.
-        device: ``cpu`` or ``cuda``; ``meta`` counts only (``traffic.py``), and writes no file.
-        dtype: of autocast: ``float32`` (none), ``bfloat16`` or ``float16``.
-        compiled: compile the networks with ``torch.compile``, and count their traffic too; without the literal form.
-        output: file for the figures, written after every case; cases that it holds already are not measured again.
-        plot: also draw the cost against the size of the image and the depth of the network, into ``output`` as PNG.
-        **options: of XAttnRes, e.g. ``--recompute``, ``--query spatial``.
+        cases: any of swin_unetr_f48, swin_unetr_f24, unetr_f16, unet_3d, unet_2d_wide and unet_2d; by default all.
+        repeats: number of timed rounds, after one warm-up round.
+        device: ``cpu`` or ``cuda``. ``meta`` only counts operators and memory traffic, and writes no file.
+        dtype: dtype of autocast: ``float32`` (no autocast), ``bfloat16`` or ``float16``.
+        compiled: compile the networks with ``torch.compile`` and also count the traffic of the compiled code. The
+            literal form is left out.
+        output: file for the results. It is updated after every case, and cases that it already holds are not repeated.
+        plot: also draw the cost against image size and network depth, as a PNG beside ``output``.
+        **options: options of XAttnRes, such as ``--recompute`` or ``--query spatial``.
 
     Returns:
         The tables.
 
     Raises:
-        ValueError: for an unknown case, for ``meta`` with ``plot`` or ``compiled``, or for a file with figures of
+        ValueError: for an unknown case, for ``meta`` with ``plot`` or ``compiled``, or for a file with results of
             another machine or setting.
     """
     names = (cases,) if isinstance(cases, str) else tuple(cases)
@@ -61,7 +62,7 @@ def benchmark(
     if device == "meta":
         if plot or compiled:
             raise ValueError(
-                "got device=meta with plot or compiled, expected neither: operators are counted, not timed"
+                "got device=meta with plot or compiled, expected neither, because meta only counts operators; drop them"
             )
         return counts_table({str(case): counted(case, options) for case in wanted}, "operators")
     figures = Figures(Path(output), repeats, device, dtype, compiled, options)
@@ -83,7 +84,7 @@ def _plot(figures: Figures, picture: Path) -> Path:
 
 
 def draw(results: Results) -> Figure:
-    """Ratios of the times to plain MONAI's, against the size of the image and the number of levels."""
+    """Plot the time relative to plain MONAI against the size of the image and the number of levels."""
     figure = Figure(figsize=(12, 4), facecolor="white", layout="constrained")
     panels = figure.subplots(1, 3)
     for panel, (title, cases) in zip(panels, (SIZES | DEPTHS).items()):
@@ -97,8 +98,8 @@ def draw(results: Results) -> Figure:
                 panel.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
         panel.axhline(1, color="grey", linewidth=0.8)
         panel.set_title(title, fontsize=10)
-        panel.set_xlabel("levels of the network" if title in DEPTHS else "voxels a side")
+        panel.set_xlabel("levels of the network" if title in DEPTHS else "voxels per side")
         panel.set_xticks(steps)
-    panels[0].set_ylabel("time over plain MONAI's")
+    panels[0].set_ylabel("time relative to plain MONAI")
     panels[0].legend(frameon=False, fontsize=8)
     return figure

@@ -1,6 +1,6 @@
-"""What a compiled network asks of a device: kernels that the compiler generated, and bytes that all its code moves.
+"""Count the kernels that the compiler generates for a network, and the bytes that its code reads and writes.
 
-The compiler counts both itself, for the device that it compiles for: a GPU's kernels are others than a CPU's.
+The compiler counts both itself. The counts hold for one kind of device, because a GPU gets other kernels than a CPU.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ LOG = torch._logging.getArtifactLogger("torch._inductor.compile_fx", "inductor_m
 
 @contextmanager
 def fresh_compiler() -> Iterator[None]:
-    """Nothing is compiled yet: code that the compiler finds in a cache may not be counted."""
-    torch.compiler.reset()  # it stops compiling a function that it has compiled for many networks
-    with import_module("torch._inductor.utils").fresh_cache():  # not imported above: the compiler takes long to load
+    """Give the compiler empty caches within this context, because it may not count code that it finds in a cache."""
+    torch.compiler.reset()  # without it, the compiler gives up on functions that it has compiled too often
+    with import_module("torch._inductor.utils").fresh_cache():  # imported only here, because the compiler loads slowly
         yield
 
 
 @contextmanager
 def compiler_counts() -> Iterator[dict[str, int]]:
-    """Count what is compiled within.
+    """Count what is compiled within this context.
 
     Returns:
-        ``kernels`` and ``bytes``; filled in at the end, and 0 where nothing was compiled.
+        A dictionary that gets ``kernels`` and ``bytes`` when the context ends; both are 0 if nothing was compiled.
     """
     metrics = import_module("torch._inductor.metrics")
     metrics.reset()
     counts: dict[str, int] = {}
     level = LOG.level
-    LOG.setLevel(logging.INFO)  # the compiler counts bytes only where it would log them
+    LOG.setLevel(logging.INFO)  # the compiler counts bytes only if it would also log them
     try:
         yield counts
     finally:

@@ -1,4 +1,4 @@
-"""The file of a benchmark's figures, which a benchmark that was broken off goes on from."""
+"""The results file of a benchmark, from which an interrupted benchmark resumes."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ __all__ = ["Figures", "counted", "machine"]
 
 
 class Figures:
-    """Times and counts of cases, in a JSON file that is written after every one of them.
+    """Times and counts of cases, kept in a JSON file that is updated after every case.
 
     Args:
-        path: of the file; made, or gone on from.
-        repeats: number of turns, after one that is not counted.
-        device: of the networks.
-        dtype: of autocast: ``float32`` (none), ``bfloat16`` or ``float16``.
+        path: the JSON file. If it exists, its results are kept and extended.
+        repeats: number of timed rounds, after one warm-up round.
+        device: device of the networks.
+        dtype: dtype of autocast: ``float32`` (no autocast), ``bfloat16`` or ``float16``.
         compiled: whether the networks are compiled.
-        options: of XAttnRes.
+        options: options of XAttnRes.
 
     Attributes:
-        stored: what the file holds: the settings, and by the case's name ``results`` (of ``measure``) and ``operators``
-            (counts in eager mode).
+        stored: the content of the file: the settings, and by the name of the case ``results`` (the output of
+            ``measure``) and ``operators`` (counts in eager mode).
 
     Raises:
-        ValueError: for a file with figures of another machine or setting.
+        ValueError: for a file with results of another machine or setting.
     """
 
     def __init__(
@@ -52,18 +52,18 @@ class Figures:
         setting: dict[str, Any] = {"machine": machine(device), **self.setting}
         self.stored: dict[str, Any] = json.loads(path.read_text()) if path.exists() else dict(setting)
         if {key: self.stored.get(key) for key in setting} != setting:
-            raise ValueError(f"{path} holds figures of another machine or setting; give another file as --output")
+            raise ValueError(f"{path} holds results of another machine or setting; give another file as --output")
         for part in ("results", "operators"):
             self.stored.setdefault(part, {})
 
     def measure(self, case: Case) -> None:
-        """Time a case, unless the file holds it."""
+        """Time a case, unless the file already holds its times."""
         if str(case) not in self.stored["results"]:
             self.stored["results"][str(case)] = measure(case, **self.setting)
             self._write()
 
     def count(self, case: Case) -> None:
-        """Count a case, unless the file holds it."""
+        """Count operators and traffic of a case, unless the file already holds them."""
         if str(case) not in self.stored["operators"]:
             self.stored["operators"][str(case)] = counted(case, self.setting["options"])
             self._write()
@@ -73,7 +73,7 @@ class Figures:
 
 
 def counted(case: Case, options: Mapping[str, Any]) -> dict[str, dict[str, dict[str, int]]]:
-    """Operators and bytes of a case in eager mode, as the file holds them."""
+    """Count operators and bytes of a case in eager mode, in the form of the file."""
     return {
         form: {mode: {"operators": count.operators, "bytes": count.bytes} for mode, count in modes.items()}
         for form, modes in traffic(case, options).items()
@@ -81,7 +81,7 @@ def counted(case: Case, options: Mapping[str, Any]) -> dict[str, dict[str, dict[
 
 
 def machine(device: str) -> str:
-    """What the figures were measured on and with."""
+    """Return the processor or GPU, the number of threads and the versions of the software."""
     name = torch.cuda.get_device_name(device) if device != "cpu" else _processor()
     versions = f"Python {platform.python_version()}, torch {torch.__version__}, MONAI {monai.__version__}"
     return f"{name}, {torch.get_num_threads()} threads, {versions}"

@@ -1,4 +1,4 @@
-"""The command ``gpu``: all that is to be known of a GPU, measured piece by piece and written to files."""
+"""The command ``gpu``: it runs all measurements on a GPU, piece by piece, and writes the results to files."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from xattnres_monai.utils.errors import one_line
 
 __all__ = ["gpu", "run_piece"]
 
-LIMIT = 8 * 60  # seconds of a piece: machines are lent for ten minutes at a time
-GRACE = 40  # seconds that a piece has to end when it is told to: torchrun gives its processes 30
+LIMIT = 8 * 60  # seconds per piece, because machines are lent for ten minutes at a time
+GRACE = 40  # seconds that a piece has to end after SIGTERM; torchrun gives its own processes 30
 FINISHED = "finished"
 
 
@@ -36,22 +36,23 @@ def gpu(
 ) -> str:
     """Measure a GPU in pieces of at most eight minutes.
 
-    Each piece runs in a process of its own and writes its figures into ``<piece>.json`` as it goes, and what it prints
-    into ``<piece>.log``. A piece that is finished is not run again; one that fails or is cut off stops no other.
+    Each piece runs in its own process. It writes its results into ``<piece>.json`` as it goes, and its output into
+    ``<piece>.log``. A piece that fails or exceeds the time limit does not stop the others. Run the command again to
+    repeat only the pieces that did not finish.
 
     Args:
-        pieces: of eager_fp32, eager_bf16, compiled_fp32, compiled_bf16, acdc_epoch, swin_epoch, compile_key, ddp and
-            resume; by default all.
-        output: folder of the files; ``gpu.md`` sums them up.
-        device: ``cuda``; ``cpu`` tries the command out.
-        tiny: small networks, volumes and epochs, for minutes on a CPU.
+        pieces: any of eager_fp32, eager_bf16, compiled_fp32, compiled_bf16, acdc_epoch, swin_epoch, compile_key, ddp
+            and resume; by default all.
+        output: folder for the files; ``gpu.md`` in it summarises them.
+        device: ``cuda``, or ``cpu`` to try out the command.
+        tiny: use small networks, volumes and epochs, so that the command takes minutes on a CPU.
 
     Returns:
-        Where the summary lies.
+        The path of the summary.
 
     Raises:
-        ValueError: for an unknown piece, a device that is absent, or a folder of another machine or size.
-        RuntimeError: when pieces failed or were cut off. The others are finished and stay.
+        ValueError: for an unknown piece, a missing device, or a folder with results of another machine or size.
+        RuntimeError: when pieces failed or were stopped. The other pieces are finished and keep their results.
     """
     names = (pieces,) if isinstance(pieces, str) else tuple(pieces)
     unknown = [name for name in names if name not in PIECES]
@@ -75,30 +76,30 @@ def gpu(
     missing = [f"{name} {outcomes[name]['outcome']}" for name in names if outcomes[name]["outcome"] != FINISHED]
     if missing:
         raise RuntimeError(
-            f"{len(missing)} of {len(names)} pieces did not finish: {'; '.join(missing)}; more is in "
-            f"{folder}/<piece>.log; run again for these alone"
+            f"{len(missing)} of {len(names)} pieces did not finish: {'; '.join(missing)}; read "
+            f"{folder}/<piece>.log, and run the command again, which repeats only these"
         )
     return f"written to {folder}: gpu.md"
 
 
 def _state(folder: Path, setting: dict[str, Any]) -> dict[str, Any]:
-    """What is known of the pieces in a folder."""
+    """Read the outcomes of the pieces in a folder."""
     path = folder / "pieces.json"
     state = json.loads(path.read_text()) if path.exists() else {**setting, "pieces": {}}
     if {key: state[key] for key in setting} != setting:
-        raise ValueError(f"{path} is of another machine, device or size; give another --output")
+        raise ValueError(f"{path} belongs to another machine, device or size; give another --output")
     return state
 
 
 def run_piece(job: Job, limit: float) -> dict[str, Any]:
-    """Run a piece in a process of its own.
+    """Run a piece in its own process.
 
     Args:
         job: the piece.
-        limit: seconds after which it is cut off.
+        limit: seconds after which the piece is stopped.
 
     Returns:
-        Its ``outcome`` and the ``seconds`` it took.
+        The ``outcome`` of the piece and the ``seconds`` that it took.
     """
     job.folder.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
@@ -115,10 +116,10 @@ def run_piece(job: Job, limit: float) -> dict[str, Any]:
 
 
 def _run(job: Job) -> None:
-    os.setsid()  # so that all that it starts can be ended with it
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that what it has started ends too
+    os.setsid()  # so that _end can kill this process and all its children as one group
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # an orderly exit ends child processes too
     with job.log.open("a") as log:
-        os.dup2(log.fileno(), 1)  # of this process, C++ included
+        os.dup2(log.fileno(), 1)  # unlike a new sys.stdout, this includes output of C++ code
         os.dup2(log.fileno(), 2)
     try:
         PIECES[job.piece].run(job)
@@ -132,7 +133,7 @@ def _last_line(log: Path) -> str:
 
 
 def _end(process: SpawnProcess) -> None:
-    """End a piece and what it left behind."""
+    """End a piece and any processes that it left behind."""
     process.terminate()
     process.join(GRACE)
     with suppress(ProcessLookupError):

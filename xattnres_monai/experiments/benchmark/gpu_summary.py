@@ -1,4 +1,4 @@
-"""The summary of what the pieces of ``gpu`` wrote, in Markdown."""
+"""Summarise the results of the command ``gpu`` in Markdown."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["summary"]
 
 
 def summary(folder: Path, state: Mapping[str, Any]) -> str:
-    """What there is: a table of the pieces, then the figures of each that has a file, finished or not.
+    """Summarise all results so far: a table of the pieces, then the results of each piece that has a file.
 
     Args:
-        folder: of the files.
-        state: machine and size, and how each piece ended.
+        folder: folder of the files.
+        state: machine and size, and the outcome of each piece.
     """
-    size = ", tiny: it shows that the command works, and nothing else" * state["tiny"]
+    size = ", tiny sizes: the numbers only show that the command works" * state["tiny"]
     rows = [["piece", "outcome", "seconds"]]
     rows += [[name, str(piece["outcome"]), str(piece["seconds"])] for name, piece in state["pieces"].items()]
     parts = [

@@ -1,4 +1,4 @@
-"""A piece of what is measured on a GPU: its size, its data, and the file that it notes its figures in."""
+"""A piece of the GPU measurements: its size, its data and the file that holds its results."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ ACDC, BTCV = "acdc_mri_segmentation", "btcv_ct_segmentation"
 
 @dataclass(frozen=True)
 class Scale:
-    """How large everything is."""
+    """The sizes of networks, data sets and trainings."""
 
-    cases: tuple[Case, ...]  # of the benchmark
+    cases: tuple[Case, ...]  # benchmark cases
     repeats: int
-    patients: dict[str, int]  # of ACDC
+    patients: dict[str, int]  # numbers of ACDC patients
     few_patients: dict[str, int]
     stack: tuple[int, int, int]  # voxels
     volumes: tuple[int, ...]  # numbers of BTCV's files
     volume: tuple[int, int, int]  # voxels
-    epochs: int  # of the few steps of a bundle
-    compiled: tuple[str, ...]  # bundles that are trained compiled
-    overrides: dict[str, dict[str, Any]] = field(default_factory=dict)  # keys of each bundle's config
+    epochs: int  # of a short training
+    compiled: tuple[str, ...]  # bundles to train with the key compile
+    overrides: dict[str, dict[str, Any]] = field(default_factory=dict)  # config keys, by bundle
 
 
 REAL = Scale(
-    cases=tuple(reversed(CASES.values())),  # the UNets first: they take the least time and cost the most
+    cases=tuple(reversed(CASES.values())),  # UNets first: they are measured fastest and have the largest overhead
     repeats=7,
     patients={"training": 70, "validation": 10},
     few_patients={"training": 8, "validation": 2},
@@ -76,10 +76,10 @@ class Job:
     """A piece, and where and how it runs.
 
     Args:
-        piece: its name.
-        folder: of all results; absolute.
+        piece: name of the piece.
+        folder: absolute path of the folder for all results.
         device: ``cuda`` or ``cpu``.
-        tiny: small networks, volumes and epochs, to try out the command itself.
+        tiny: use small networks, volumes and epochs, to try out the command itself.
     """
 
     piece: str
@@ -100,21 +100,21 @@ class Job:
         return self.folder / f"{self.piece}.log"
 
     def run_folder(self, name: str) -> Path:
-        """The output folder of a training or inference."""
+        """Return the output folder of a training or inference."""
         return self.folder / "runs" / self.piece / name.replace(" ", "_")
 
     def fresh_folder(self, name: str) -> Path:
-        """That folder, absent: a training would go on from a checkpoint that it found."""
+        """Delete :meth:`run_folder` and return its path. A training would resume from a checkpoint in it."""
         shutil.rmtree(self.run_folder(name), ignore_errors=True)
         return self.run_folder(name)
 
     def overrides(self, bundle: str) -> dict[str, Any]:
-        """Keys of a bundle's config: its size, and on a CPU the device, as a bundle takes a GPU by itself."""
+        """Return config keys that set a bundle's size, and the device if it is a CPU, because bundles prefer a GPU."""
         device = {"device": "cpu"} if self.device == "cpu" else {}
         return {**device, **self.scale.overrides.get(bundle, {})}
 
     def data(self, bundle: str, few: bool = False) -> Path:
-        """The folder of a generated data set, made where it is absent."""
+        """Return the folder of a generated data set, and generate it if it does not exist."""
         scale, folder = self.scale, self.folder / "data"
         if bundle == BTCV:
             return write_btcv(folder / "btcv", scale.volumes, scale.volume)
@@ -122,22 +122,22 @@ class Job:
         return write_acdc(folder / ("acdc_few" if few else "acdc"), patients, scale.stack)
 
     def note(self, row: str, values: Mapping[str, Any]) -> None:
-        """Add figures to a row of the piece's file at once: a piece may be cut off at any moment."""
+        """Write figures into a row of the piece's file immediately, because the piece may be stopped at any moment."""
         rows = json.loads(self.figures.read_text()) if self.figures.exists() else {}
         rows[row] = {**rows.get(row, {}), **values}
         replace_text(self.figures, json.dumps(rows, indent=2) + "\n")
 
 
 def bundle_folder(name: str) -> Path:
-    """A bundle of the zoo beside the package."""
+    """Return the folder of a bundle in the zoo beside the package."""
     return Bundles().zoo / name
 
 
 class Attempts:
-    """Parts of a piece of which one that fails does not stop the others.
+    """The parts of a piece. A part that fails does not stop the others.
 
     Attributes:
-        failed: a line for each that failed.
+        failed: one line per failed part.
     """
 
     def __init__(self) -> None:
@@ -147,7 +147,7 @@ class Attempts:
     def part(self, name: str) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # anything that a GPU, its memory or its compiler may refuse
+        except Exception as error:  # a GPU, its memory or the compiler can fail in many ways
             traceback.print_exc()
             self.failed.append(f"{name}: {one_line(error)}")
 

@@ -1,7 +1,7 @@
-"""Times, operations and memory of the three forms of a network, in one process and in turns, as ratios.
+"""Measure time, FLOPs and memory of the three forms of a network, as ratios to plain MONAI.
 
-Absolute times of a machine that does other things as well say little. The forms are run in turns (A B C A B C …), so
-that what disturbs one disturbs all.
+Absolute times say little on a machine that also does other work. The forms therefore take turns in one process
+(A B C A B C …), so that a disturbance affects all of them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["measure", "peak_bytes", "reset_peak"]
 
 MEGABYTE = 2**20
 MODES = ("inference", "training")
-STATUS = Path("/proc/self/status")  # of Linux; elsewhere the memory on a CPU is not measured
+STATUS = Path("/proc/self/status")  # exists on Linux only; elsewhere CPU memory is not measured
 
 
 def measure(
@@ -39,23 +39,24 @@ def measure(
     compiled: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Time, count and weigh the three forms of a case.
+    """Measure time, FLOPs, parameters and memory of the three forms of a case.
 
     Args:
         case: network and input.
-        repeats: number of turns, after one that is not counted.
-        device: of the network.
-        dtype: of autocast: ``float32`` (none), ``bfloat16`` or ``float16``.
-        compiled: compile the networks with ``torch.compile``; on a CPU their memory is not measured then. Without the
-            literal form then: a compilation takes minutes.
-        options: of XAttnRes.
+        repeats: number of timed rounds, after one warm-up round.
+        device: device of the network.
+        dtype: dtype of autocast: ``float32`` (no autocast), ``bfloat16`` or ``float16``.
+        compiled: compile the networks with ``torch.compile``. The literal form is left out, because a compilation takes
+            minutes. On a CPU, the memory of compiled networks is not measured.
+        options: options of XAttnRes.
 
     Returns:
-        By form: ``inference`` and ``training``, quartiles of the ratio to the plain network in the same turn;
-        ``memory``, ``flops`` and ``parameters``, ratios; for ``plain`` itself the values, in seconds, MB and numbers.
-        The memory is the peak of two training steps above what lay in memory before the network: of the CUDA allocator,
-        or on a CPU of the resident memory of a process of its own. Where networks are compiled, ``compiled`` is what
-        the compiler counts in each mode: ``kernels`` and ``bytes``.
+        A dictionary per form. ``inference`` and ``training`` are the quartiles of the ratio to the time of the plain
+        network in the same round. ``memory``, ``flops`` and ``parameters`` are ratios to the plain network. The form
+        ``plain`` has absolute values instead: seconds, MB (2²⁰ bytes) and counts. Memory is the peak of two training
+        steps above the memory in use before the network was built. It is that of the CUDA allocator, or on a CPU the
+        resident memory of a separate process. With ``compiled``, the entry ``compiled`` holds ``kernels`` and ``bytes``
+        as the compiler counts them, for each mode.
     """
     with fresh_compiler() if compiled else nullcontext():
         return _measure(case, repeats, device, dtype, compiled, options or {})
@@ -66,7 +67,7 @@ def _measure(
 ) -> dict[str, dict[str, Any]]:
     forms = FORMS[:2] if compiled else FORMS
     networks = {form: case.build(form, options).to(device) for form in forms}
-    # before the networks are compiled, as with hooks or under a counter they would be compiled once more
+    # count before the networks are compiled: the counter would make the compiler compile them once more
     counts = {form: {"flops": _flops(network, case.image(device))} for form, network in networks.items()}
     for form, network in networks.items():
         counts[form]["parameters"] = sum(parameter.numel() for parameter in network.parameters())
@@ -93,7 +94,7 @@ def _measure(
 
 
 def _first(steps: _Steps, mode: str, device: str) -> dict[str, int]:
-    """The step that is not timed, in which a network is compiled: what the compiler counts in it."""
+    """Run the warm-up step, in which a network is compiled, and return what the compiler counts."""
     with compiler_counts() as counts:
         _seconds(getattr(steps, mode), device)
     return counts
@@ -106,7 +107,7 @@ def _flops(network: nn.Module, image: torch.Tensor) -> float:
 
 
 class _Steps:
-    """One step of inference or training of a network, on one image."""
+    """Single steps of inference and training of a network on one batch."""
 
     def __init__(self, network: nn.Module, image: torch.Tensor, dtype: str, compiled: bool) -> None:
         self.network, self.image = network, image
@@ -141,8 +142,8 @@ def _peak_megabytes(
     case: Case, form: str, device: str, dtype: str, compiled: bool, options: Mapping[str, Any]
 ) -> float:
     if compiled and device == "cpu":
-        return math.nan  # the compiler's own memory is part of the process's
-    # the peak of a process's resident memory never falls: each form has a process of its own
+        return math.nan  # the process's memory would include the compiler's own
+    # the peak of a process's resident memory never falls, so each form gets its own process
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=context) as process:
         return process.submit(_peak_of_this_process, case, form, device, dtype, compiled, dict(options)).result()
@@ -154,22 +155,22 @@ def _peak_of_this_process(
     reset_peak(device)
     before = peak_bytes(device)
     steps = _Steps(case.build(form, options).to(device), case.image(device), dtype, compiled)
-    for _ in range(2):  # the optimizer's state is there from the second step on
+    for _ in range(2):  # the first step allocates the optimizer's state
         steps.training()
     return (peak_bytes(device) - before) / MEGABYTE
 
 
 def reset_peak(device: str) -> None:
-    """Start ``peak_bytes`` anew."""
+    """Reset the peak that ``peak_bytes`` reads."""
     if device != "cpu":
-        torch.cuda.init()  # a process that has not used the GPU yet has no allocator to reset
+        torch.cuda.init()  # otherwise a process that has not used the GPU yet has no allocator to reset
         torch.cuda.reset_peak_memory_stats(device)
     elif STATUS.exists():
         (STATUS.parent / "clear_refs").write_text("5")
 
 
 def peak_bytes(device: str) -> float:
-    """Peak of the CUDA allocator, or on a CPU of this process's resident memory; NaN where that is not told."""
+    """Return the peak of the CUDA allocator, or on a CPU of this process's resident memory (NaN outside Linux)."""
     if device != "cpu":
         return torch.cuda.max_memory_allocated(device)
     if not STATUS.exists():

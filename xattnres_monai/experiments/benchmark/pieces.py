@@ -1,4 +1,4 @@
-"""The pieces of ``python -m xattnres_monai gpu``: each notes its figures in a file of its own."""
+"""The pieces of the command ``gpu``. Each piece writes its results into its own file."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ VARIANTS = ("baseline", "xattnres")
 
 @dataclass(frozen=True)
 class Piece:
-    """What is measured.
+    """One of the measurements.
 
     Args:
-        title: of its part of the summary.
-        run: does it, or raises a ``RuntimeError`` for what failed.
+        title: title of the piece in the summary.
+        run: function that does the measurement, or raises a ``RuntimeError`` that says what failed.
     """
 
     title: str
@@ -40,7 +40,7 @@ class Piece:
 
 
 def costs(job: Job, dtype: str, compiled: bool) -> None:
-    """The benchmark of all cases, which goes on where it was broken off."""
+    """Run the benchmark of all cases. It resumes after an interruption."""
     figures = Figures(job.figures, job.scale.repeats, job.device, dtype, compiled, options={})
     attempts = Attempts()
     for case in job.scale.cases:
@@ -51,7 +51,7 @@ def costs(job: Job, dtype: str, compiled: bool) -> None:
 
 
 def acdc_epoch(job: Job) -> None:
-    """Two epochs of ACDC's bundle, the second of which has nothing left to warm up, and of plain MONAI."""
+    """Train ACDC's bundle and plain MONAI for two epochs each. Only the first epoch includes the warm-up."""
     data, attempts = job.data(ACDC), Attempts()
     for variant in VARIANTS:
         with attempts.part(variant):
@@ -60,7 +60,7 @@ def acdc_epoch(job: Job) -> None:
 
 
 def swin_epoch(job: Job) -> None:
-    """A few steps of BTCV's bundle and of plain MONAI, then inference with the windows put together on both devices."""
+    """Train BTCV's bundle and plain MONAI for a few steps, then infer with stitching on the GPU and on the CPU."""
     data, attempts = job.data(BTCV), Attempts()
     for variant in VARIANTS:
         with attempts.part(variant):
@@ -75,7 +75,7 @@ def swin_epoch(job: Job) -> None:
 
 
 def compile_key(job: Job) -> None:
-    """The key ``compile`` of bundles, beside the same training without it."""
+    """Train bundles with and without the key ``compile``."""
     attempts = Attempts()
     for bundle in job.scale.compiled:
         data = job.data(bundle, few=True)
@@ -87,7 +87,7 @@ def compile_key(job: Job) -> None:
 
 
 def ddp(job: Job) -> None:
-    """A training of one process by torchrun, as ``docs/distributed.md`` starts several."""
+    """Train with one process under torchrun, in the way that ``docs/distributed.md`` starts several."""
     root, output, data, epochs = bundle_folder(ACDC), job.fresh_folder("ddp"), job.data(ACDC, few=True), 2
     configs = [str(root / "configs" / f"{name}.json") for name in ("train", "multi_gpu_train")]
     given = {"bundle_root": root, "config_file": configs, "dataset_dir": data, "output_dir": output}
@@ -101,16 +101,17 @@ def ddp(job: Job) -> None:
 
 
 def resume(job: Job) -> None:
-    """A training that gets a SIGTERM in its second epoch and goes on, beside one that does not.
+    """Interrupt a training by SIGTERM, resume it, and compare its weights with those of an uninterrupted training.
 
-    And another that does not: a GPU may add in any order, so that no two trainings are the same bit for bit.
+    A second uninterrupted training shows how much two equal trainings differ anyway: a GPU may add numbers in any
+    order, so trainings are not bit for bit the same.
     """
     outputs = {name: job.fresh_folder(name) for name in ("whole", "whole again", "resumed")}
     for name in ("whole", "whole again"):
         train(job, outputs[name])
     statuses = [_train_apart(job, outputs["resumed"], told_to_end) for told_to_end in (True, False)]
     if statuses != [128 + signal.SIGTERM, 0]:
-        raise RuntimeError(f"got the exit statuses {statuses}, expected 143 of the training told to end and 0 after it")
+        raise RuntimeError(f"got the exit statuses {statuses}, expected 143 after SIGTERM and then 0; read the log")
     whole, again, resumed = (read_checkpoint(output / "checkpoints" / "last.pt") for output in outputs.values())
     for row, other in (("resumed", resumed), ("whole again", again)):
         differences = [(tensor - other["network"][name]).abs().max() for name, tensor in whole["network"].items()]
@@ -120,7 +121,7 @@ def resume(job: Job) -> None:
 
 
 def train(job: Job, output: Path, told_to_end: bool = False) -> None:
-    """Three epochs of ACDC's bundle on few patients; ``told_to_end``: with a SIGTERM as the second begins."""
+    """Train ACDC's bundle on few patients for three epochs; with ``told_to_end``, send a SIGTERM in the second."""
     given: dict[str, Any] = {"dataset_dir": str(job.data(ACDC, few=True)), "output_dir": str(output)}
     given |= {"train#trainer#max_epochs": 3, **job.overrides(ACDC)}
     training = workflow(bundle_folder(ACDC), ["train"], **given)
@@ -132,7 +133,7 @@ def train(job: Job, output: Path, told_to_end: bool = False) -> None:
 
 
 def _train_apart(job: Job, output: Path, told_to_end: bool) -> int | None:
-    """Train in a process of its own; its exit status."""
+    """Train in a separate process and return its exit status."""
     process = get_context("spawn").Process(target=train, args=(job, output, told_to_end))
     process.start()
     process.join()
@@ -148,5 +149,5 @@ PIECES = {
     "swin_epoch": Piece("Training and inference of BTCV's bundle, a SwinUNETR", swin_epoch),
     "compile_key": Piece("Bundles with the key compile", compile_key),
     "ddp": Piece("DistributedDataParallel with one process", ddp),
-    "resume": Piece("A training that is broken off and resumed", resume),
+    "resume": Piece("A training that is interrupted and resumed", resume),
 }

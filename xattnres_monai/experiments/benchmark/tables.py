@@ -1,4 +1,4 @@
-"""Tables of the figures of a benchmark."""
+"""Format the results of a benchmark as tables."""
 
 from __future__ import annotations
 
@@ -11,21 +11,19 @@ from xattnres_monai.utils.tables import markdown
 
 __all__ = ["counts_table", "report", "times_table"]
 
-EAGER = "Operators to launch, and memory traffic as a ratio to plain MONAI's; counted, in eager mode and float32:"
-COMPILED = (
-    "Kernels that the compiler generated, and memory traffic as a ratio to plain MONAI's; counted by the compiler:"
-)
+EAGER = "Operators to launch, and memory traffic as a ratio to plain MONAI; counted in eager mode and float32:"
+COMPILED = "Kernels that the compiler generated, and memory traffic as a ratio to plain MONAI; counted by the compiler:"
 
 
 def report(figures: Mapping[str, Any], cases: Sequence[str]) -> str:
-    """All tables of a benchmark.
+    """Return all tables of a benchmark.
 
     Args:
-        figures: what its file holds.
-        cases: names of those to show; one that is not in a part of the file is not in its table.
+        figures: content of the benchmark's file.
+        cases: names of the cases to show. A table leaves out cases that the file has no results for.
 
     Returns:
-        The times, and where they were measured; then the counts.
+        The machine and the times, followed by the counts, in Markdown.
     """
     results, operators = (
         {name: figures[part][name] for name in cases if name in figures[part]} for part in ("results", "operators")
@@ -41,7 +39,7 @@ def report(figures: Mapping[str, Any], cases: Sequence[str]) -> str:
 
 
 def times_table(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
-    """One row per case and form: values of plain MONAI, then ratios to them, of times with their quartiles."""
+    """Return a table with one row per case and form: values of plain MONAI, and ratios to them with quartiles."""
     rows = [["", "form", "inference", "training step", "peak memory", "FLOPs", "parameters"]]
     for name, forms in results.items():
         rows.append([name, *_plain(forms["plain"])])
@@ -55,11 +53,11 @@ def times_table(results: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
 
 
 def counts_table(counts: Mapping[str, Mapping[str, Mapping[str, Mapping[str, int]]]], unit: str) -> str:
-    """One row per case and form.
+    """Return a table of counts with one row per case and form.
 
     Args:
-        counts: by case, form, and ``inference`` or ``training``.
-        unit: what is counted beside bytes: ``operators`` or ``kernels``.
+        counts: the counts, by case, form, and ``inference`` or ``training``.
+        unit: the count to show besides memory traffic: ``operators`` or ``kernels``.
     """
     modes = ("inference", "training")
     rows = [["", "form", *(f"{mode}: {count}" for mode in modes for count in (unit, "traffic"))]]

@@ -1,8 +1,8 @@
-"""What a network asks of a GPU in eager mode: operators to launch, and bytes that they read and write.
+"""Count the operators that a network launches in eager mode, and the bytes that they read and write.
 
-Counted on the meta device, where nothing is computed and no GPU is needed. Most operators of an aggregation do little
-arithmetic with much memory, and those of small networks are done before the next can be launched: on a GPU, bytes and
-launches tell more of the time than FLOPs do.
+The counting runs on the meta device, which computes nothing, so it needs no GPU. On a GPU, memory traffic and kernel
+launches predict the time better than FLOPs. Most steps of the attention do little arithmetic on much data, and in small
+networks an operator finishes before the next one can be launched.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ __all__ = ["Traffic", "traffic"]
 
 
 class Traffic(TorchDispatchMode):
-    """Counts what runs within it.
+    """Context that counts the operators that run within it.
 
     Attributes:
-        operators: that computed something; views are none.
-        bytes: that they read and wrote, each array once an operator.
+        operators: number of operators that computed something. Views do not count.
+        bytes: bytes that these operators read and wrote; each array counts once per operator.
     """
 
     def __init__(self) -> None:
@@ -44,18 +44,19 @@ class Traffic(TorchDispatchMode):
 
 
 def _bytes(tensor: Tensor) -> int:
-    return min(tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes())  # expanded: what is there
+    # an expanded tensor has more elements than its storage
+    return min(tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes())
 
 
 def traffic(case: Case, options: Mapping[str, Any] | None = None) -> dict[str, dict[str, Traffic]]:
-    """Count an inference and the forward and backward pass of a training step, in float32.
+    """Count operators and bytes of an inference, and of the forward and backward pass of a training step, in float32.
 
     Args:
         case: network and input.
-        options: of XAttnRes.
+        options: options of XAttnRes.
 
     Returns:
-        By form, then by ``inference`` and ``training``.
+        The counts by form, then by ``inference`` and ``training``.
     """
     counts: dict[str, dict[str, Traffic]] = {}
     for form in FORMS:

@@ -1,4 +1,4 @@
-"""Times and memory of a bundle's training and inference, by MONAI's own workflows."""
+"""Measure time and memory of a bundle's training and inference, run by MONAI's own workflows."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from xattnres_monai.experiments.benchmark.measure import MEGABYTE, peak_bytes, r
 
 __all__ = ["timed_inference", "timed_training"]
 
-REAL_CASES = {ACDC: (140, 20), BTCV: (24, 6)}  # that train and validate, of the published data sets
+REAL_CASES = {ACDC: (140, 20), BTCV: (24, 6)}  # training and validation cases of the published data sets
 
 
 def timed_training(
     job: Job, row: str, bundle: str, data: Path, epochs: int, variant: str = "xattnres", **overrides: Any
 ) -> None:
-    """Train a bundle and note its figures in a row, after every epoch.
+    """Train a bundle, and write its figures into a row of the results after every epoch.
 
     Args:
         job: the piece.
         row: name of the row.
-        bundle: its name.
+        bundle: name of the bundle.
         data: folder of the data set.
-        epochs: number of them, of which the last is validated.
-        variant: of the bundle.
-        **overrides: other keys of the config.
+        epochs: number of epochs; only the last one is followed by a validation.
+        variant: variant of the bundle.
+        **overrides: values of other config keys.
     """
-    gc.collect()  # of a training before this one, whose engines and handlers refer to each other
+    gc.collect()  # frees an earlier training, whose engines and handlers refer to each other
     root, output = bundle_folder(bundle), str(job.fresh_folder(row))
     start = time.perf_counter()
     given = {"dataset_dir": str(data), "output_dir": output, "val_interval": epochs, **job.overrides(bundle)}
@@ -45,14 +45,14 @@ def timed_training(
         root, ["train", *overlays(root, variant)], **{"train#trainer#max_epochs": epochs, **given, **overrides}
     )
     training.initialize()
-    trainer, evaluator = training.trainer, training.evaluator  # the cases are preprocessed here
+    trainer, evaluator = training.trainer, training.evaluator  # this access preprocesses the cases
     job.note(row, {"seconds to start": time.perf_counter() - start})
     Watch(job, row, bundle).attach(trainer, evaluator)
     training.run()
 
 
 class Watch:
-    """Handlers that note the figures of a training; attached last, so that an epoch's validation is done before."""
+    """Handlers that write the figures of a training. Attach them last, so that they run after an epoch's validation."""
 
     def __init__(self, job: Job, row: str, bundle: str) -> None:
         self.job, self.row, self.bundle = job, row, bundle
@@ -76,15 +76,15 @@ class Watch:
         reset_peak(self.job.device)
 
     def _peak(self, engine: Engine, phase: str) -> None:
-        """What was reached since the last phase ended."""
+        """Record the peak memory since the end of the last phase."""
         self.memory[phase] = max(self.memory[phase], peak_bytes(self.job.device))
         reset_peak(self.job.device)
 
     def _note(self, trainer: Engine) -> None:
-        # the loss of every step is looked at by the bundle's handlers, so that the GPU has done it
+        # no synchronisation is needed: the bundle's handlers read the loss of every step, which waits for the GPU
         seconds = trainer.state.times[Events.EPOCH_COMPLETED.name] / trainer.state.epoch_length
         first = {"seconds a step, epoch 1": seconds} if trainer.state.epoch == 1 else {}
-        validation = self.evaluator.state.times[Events.COMPLETED.name]  # none before the first one
+        validation = self.evaluator.state.times[Events.COMPLETED.name]  # still unset before the first validation
         figures = {
             **first,
             "seconds a step": seconds,
@@ -102,12 +102,12 @@ class Watch:
 
 
 def recipe_hours(bundle: str, step: float, validation_case: float) -> float:
-    """Hours of a bundle's whole training on the published data.
+    """Estimate the hours of a bundle's whole training on the published data.
 
     Args:
-        bundle: its name.
-        step: seconds of a training step.
-        validation_case: seconds of the validation of a case.
+        bundle: name of the bundle.
+        step: seconds per training step.
+        validation_case: seconds per validation case.
     """
     recipe = ConfigParser(ConfigParser.load_config_file(bundle_folder(bundle) / "configs" / "train.json"))
     training, validation = REAL_CASES[bundle]
@@ -117,17 +117,17 @@ def recipe_hours(bundle: str, step: float, validation_case: float) -> float:
 
 
 def timed_inference(job: Job, row: str, bundle: str, images: list[Path], checkpoint: Path, stitching: str) -> None:
-    """Segment volumes one after the other, and note the figures of the last one in a row.
+    """Segment volumes one after the other, and write the figures of the last one into a row of the results.
 
     Args:
         job: the piece.
         row: name of the row.
-        bundle: its name.
-        images: files; those before the last warm up.
-        checkpoint: weights.
-        stitching: device that windows are put together on.
+        bundle: name of the bundle.
+        images: files of the volumes; all but the last serve as warm-up.
+        checkpoint: file of the weights.
+        stitching: device that stitches the windows together.
     """
-    gc.collect()  # of a training before this, whose engines and handlers refer to each other
+    gc.collect()  # frees an earlier training, whose engines and handlers refer to each other
     reset_peak(job.device)
     inference = workflow(
         bundle_folder(bundle),

@@ -1,4 +1,4 @@
-"""Generated data sets with the sizes and folders of real ones: for time and memory, there is nothing to learn."""
+"""Generate data sets with the sizes and folders of real ones. They serve to measure time and memory, not to learn."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["volume", "write_acdc", "write_btcv"]
 
 
 def write_acdc(root: Path, patients: Mapping[str, int], size: Sequence[int]) -> Path:
-    """Write short-axis stacks in ACDC's layout, unless they are there.
+    """Write short-axis stacks in ACDC's layout, unless the folder exists.
 
     Args:
-        root: folder to become the data set.
-        patients: how many there are in ``training`` and ``validation``; each has two frames.
-        size: voxels along the axes, of 1.4 × 1.4 × 10 mm.
+        root: folder of the data set.
+        patients: number of patients in ``training`` and ``validation``; each has two frames.
+        size: number of voxels along each axis; a voxel is 1.4 × 1.4 × 10 mm.
 
     Returns:
         ``root``.
@@ -35,12 +35,12 @@ def write_acdc(root: Path, patients: Mapping[str, int], size: Sequence[int]) -> 
 
 
 def write_btcv(root: Path, numbers: Sequence[int], size: Sequence[int]) -> Path:
-    """Write CT volumes in BTCV's layout, unless they are there.
+    """Write CT volumes in BTCV's layout, unless the folder exists.
 
     Args:
-        root: folder to become the data set.
-        numbers: of the volumes; 35 to 40 validate.
-        size: voxels along the axes, of 0.8 × 0.8 × 3 mm.
+        root: folder of the data set.
+        numbers: numbers of the volumes; 35 to 40 are validation cases.
+        size: number of voxels along each axis; a voxel is 0.8 × 0.8 × 3 mm.
 
     Returns:
         ``root``.
@@ -50,7 +50,7 @@ def write_btcv(root: Path, numbers: Sequence[int], size: Sequence[int]) -> Path:
 
 
 def volume(size: Sequence[int], classes: int, seed: int) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
-    """An ellipsoid of each class in noise, and its label."""
+    """Return noise with an ellipsoid of each class, and its label."""
     generator = np.random.default_rng(seed)
     label = np.zeros(size, np.uint8)
     for value in range(1, classes + 1):
@@ -67,7 +67,7 @@ def volume(size: Sequence[int], classes: int, seed: int) -> tuple[NDArray[np.int
 def _written(
     root: Path, pairs: Mapping[str, str], classes: int, size: Sequence[int], spacing: tuple[float, float, float]
 ) -> Path:
-    """The folder of a data set; one that was broken off is written again, and gets its name when it is whole."""
+    """Write a data set and return its folder, which gets its name only when complete; a partial one is rewritten."""
     if root.exists():
         return root
     part = root.with_name(f"{root.name}.part")
@@ -78,6 +78,6 @@ def _written(
             path.parent.mkdir(parents=True, exist_ok=True)
             nibabel.save(nibabel.Nifti1Image(array, np.diag([*spacing, 1])), path)
 
-    with ThreadPoolExecutor(max_workers=4) as threads:  # of the real size, a volume takes 0.5 GB while it is made
+    with ThreadPoolExecutor(max_workers=4) as threads:  # a volume of the real size takes 0.5 GB while it is made
         list(threads.map(write, range(len(pairs)), pairs.items()))
     return part.rename(root)

@@ -1,1 +1,1 @@
-"""Variants and seeds of a bundle, trained and evaluated alike: the command ``compare``."""
+"""The command ``compare``, which trains and evaluates variants and seeds of a bundle under equal conditions."""

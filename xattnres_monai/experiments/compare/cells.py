@@ -1,4 +1,4 @@
-"""Cells of a comparison: one training and evaluation of a bundle each, in a process and a folder of its own."""
+"""Run the cells of a comparison. A cell is one training and evaluation of a bundle, in its own process and folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from xattnres_monai.bundles.workflows import workflow
 
 __all__ = ["Cell", "run_cells"]
 
-MACHINE = ("device", "num_workers", "stitching_device")  # keys of the config that change nothing in the result
+MACHINE = ("device", "num_workers", "stitching_device")  # config keys that do not change the result
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,12 @@ class Cell:
 
     Args:
         bundle: the bundle's folder.
-        overlays: config files of ``bundle/configs`` that make the variant.
-        variant: its name.
-        seed: of initial weights, augmentation and the order of cases.
-        output: folder of the comparison; the cell's own lies in it.
-        epochs: of the training.
-        overrides: other keys of the config, with their values.
+        overlays: names of the config files in ``bundle/configs`` that turn the bundle into the variant.
+        variant: name of the variant.
+        seed: seed of the initial weights, the augmentation and the order of cases.
+        output: folder of the comparison; the cell's folder lies in it.
+        epochs: number of training epochs.
+        overrides: values of other config keys.
     """
 
     bundle: Path
@@ -55,10 +55,10 @@ class Cell:
 
     @property
     def finished(self) -> bool:
-        return (self.folder / "evaluation" / "summary.md").exists()  # the last file that evaluate.json writes
+        return (self.folder / "evaluation" / "summary.md").exists()  # evaluate.json writes this file last
 
     def claim(self) -> None:
-        """Note the cell's settings in its folder, or raise a ``ValueError`` if it was trained with other ones."""
+        """Write the settings into the cell's folder, or raise a ``ValueError`` if it was trained with others."""
         path = self.folder / "cell.json"
         settings = {
             "bundle": self.bundle.name,
@@ -66,33 +66,33 @@ class Cell:
             "epochs": self.epochs,
             "overrides": {key: value for key, value in self.overrides.items() if key not in MACHINE},
         }
-        settings = json.loads(json.dumps(settings))  # as they will be read again, where a tuple is a list
+        settings = json.loads(json.dumps(settings))  # the form that will be read back: JSON turns tuples into lists
         if (self.folder / "checkpoints").exists() and json.loads(path.read_text()) != settings:
-            raise ValueError(f"{path} is of a cell with other settings than {settings}; give another --output")
+            raise ValueError(f"{path} belongs to a cell with other settings than {settings}; give another --output")
         self.folder.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(settings))
 
     def workflow(self, *last: str, **more: Any) -> ConfigWorkflow:
-        """The workflow of ``train.json``, the variant's overlays and then ``last``."""
+        """Build the workflow from ``train.json``, then the variant's overlays, then ``last``."""
         settings = {"output_dir": str(self.folder), "seed": self.seed, "train#trainer#max_epochs": self.epochs}
         return workflow(self.bundle, ["train", *self.overlays, *last], **settings, **self.overrides, **more)
 
 
 def run_cells(cells: Sequence[Cell], jobs: int) -> list[Cell]:
-    """Train and evaluate the cells that are not finished; one that was broken off goes on from its last epoch.
+    """Train and evaluate the cells that are not finished. An interrupted cell resumes after its last epoch.
 
     Args:
-        cells: all of them.
-        jobs: number of cells that run at once; they share the processor's cores, and one after another the GPUs.
+        cells: all cells of the comparison.
+        jobs: number of cells that run at once. They share the CPU cores, and are assigned to the GPUs in turn.
 
     Returns:
-        The cells that failed. Why is in their ``log.txt``.
+        The cells that failed. Their ``log.txt`` says why.
     """
     context = get_context("spawn")
     epochs = context.Value("i", sum(cell.epochs for cell in cells if cell.finished))
     threads = max(1, torch.get_num_threads() // jobs)
     waiting = [cell for cell in cells if not cell.finished]
-    running: dict[int, tuple[Cell, SpawnProcess]] = {}  # by place, of which there are as many as jobs
+    running: dict[int, tuple[Cell, SpawnProcess]] = {}  # by slot, numbered from 0 to jobs - 1
     failed = []
     with tqdm(total=sum(cell.epochs for cell in cells), desc="compare", unit="epoch", disable=None) as progress:
         try:
@@ -117,14 +117,14 @@ def run_cells(cells: Sequence[Cell], jobs: int) -> list[Cell]:
 
 
 def _device(cell: Cell, place: int) -> dict[str, str]:
-    """The key of the config that gives a cell one of several GPUs; empty without several, or with a device given."""
+    """Return the config key that assigns one of several GPUs; empty without several GPUs or if a device is given."""
     gpus = 0 if "device" in cell.overrides else torch.cuda.device_count()
     return {"device": f"cuda:{place % gpus}"} if gpus > 1 else {}
 
 
 def _run(cell: Cell, threads: int, device: dict[str, str], epochs: Any) -> None:
     with (cell.folder / "log.txt").open("a") as log:
-        os.dup2(log.fileno(), 1)  # of this process, C++ included
+        os.dup2(log.fileno(), 1)  # unlike a new sys.stdout, this includes output of C++ code
         os.dup2(log.fileno(), 2)
     torch.set_num_threads(threads)
     training = cell.workflow(**device)
@@ -134,7 +134,7 @@ def _run(cell: Cell, threads: int, device: dict[str, str], epochs: Any) -> None:
         with epochs.get_lock():
             epochs.value += number
 
-    # attached last: the bundle's handlers have resumed when the first is called
+    # attached last, so that the bundle's handlers have resumed the training before the first of these is called
     training.trainer.add_event_handler(Events.STARTED, lambda trainer: add(trainer.state.epoch))
     training.trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda _: add(1))
     training.run()

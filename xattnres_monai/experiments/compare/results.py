@@ -1,4 +1,4 @@
-"""What the cells of a comparison came to: per case, on average, and patient by patient against the first variant."""
+"""Results of a comparison: per case, on average, and as differences to the first variant, paired by patient."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Results:
     """Metrics of finished cells.
 
     Args:
-        cells: a table of variants and seeds; the variant of the first cell is the reference.
+        cells: one cell for every variant and seed; the variant of the first cell is the reference.
         patients: patient of every case, by the name of its image.
         classes: names of the foreground classes.
-        unit: of the distances.
+        unit: unit of the distances.
     """
 
     def __init__(self, cells: Sequence[Cell], patients: Mapping[str, str], classes: Sequence[str], unit: str) -> None:
@@ -44,7 +44,7 @@ class Results:
         self.patients = [patients[case] for case in self.cases]
 
     def rows(self) -> Iterator[list[str]]:
-        """Lines of ``cases.csv``, its header first."""
+        """Yield the rows of ``cases.csv``, starting with the header."""
         yield ["variant", "seed", "patient", "case", "class", "dice", f"hd95_{self.unit}", f"asd_{self.unit}"]
         for cell in self.cells:
             metrics = [self.values[metric, cell.variant, cell.seed] for metric in (DICE, HD95, ASD)]
@@ -54,9 +54,9 @@ class Results:
                     yield [cell.variant, str(cell.seed), patient, case, name, *figures]
 
     def difference(self, metric: str, variant: str) -> Difference:
-        """The variant's values less the reference's, of each patient the mean over seeds, cases and classes.
+        """Return the variant's values minus the reference's, averaged over the seeds, cases and classes of a patient.
 
-        A structure that either of the two missed has no distance, and counts for neither.
+        A structure that either of the two networks missed has no distance, so it is left out of both.
         """
         one, reference = (
             np.stack([self.values[metric, name, seed] for seed in self.seeds]) for name in (variant, self.variants[0])
@@ -67,7 +67,7 @@ class Results:
         return summarised(np.ma.stack(means).filled(np.nan))
 
     def text(self) -> str:
-        """The tables, in Markdown."""
+        """Return the tables in Markdown."""
         first = self.cells[0]
         patients = len(set(self.patients))
         interval = first.overrides["val_interval"]
@@ -86,8 +86,8 @@ class Results:
         return "\n\n".join([head, *averages, self._by_seed(), self._differences()]) + "\n"
 
     def track(self, uri: str, folder: Path) -> None:
-        """Send every cell's means, and the files of the comparison, to MLflow."""
-        import mlflow  # noqa: PLC0415  an optional dependency
+        """Send the means of every cell and the files of the comparison to MLflow."""
+        import mlflow  # noqa: PLC0415  (an optional dependency)
 
         mlflow.set_tracking_uri(uri)
         mlflow.set_experiment(f"compare {self.cells[0].bundle.name}")
@@ -128,13 +128,13 @@ class Results:
             lines.append([variant, *figures, f"{hd95.mean:+.2f}", f"{p_values[1]:.3f}"])
         return (
             f"Differences to {self.variants[0]}, paired by patient (mean over seeds, classes and the patient's cases); "
-            "interval by bootstrap over patients, without what seeds vary; p by Wilcoxon's signed-rank test, adjusted "
-            f"by Holm for {len(lines) - 1} comparisons\n\n{markdown(lines)}"
+            "interval: bootstrap over patients, which leaves out the variation between seeds; p: Wilcoxon's "
+            f"signed-rank test, with Holm's correction for {len(lines) - 1} comparisons\n\n{markdown(lines)}"
         )
 
 
 def differences_plot(results: Results) -> Figure:
-    """Every patient's difference in Dice to the first variant, with the mean and its confidence interval."""
+    """Plot every patient's difference in Dice to the first variant, with the mean and its confidence interval."""
     others = results.variants[1:]
     figure = Figure(figsize=(max(5, 2 + 1.6 * len(others)), 4), facecolor="white", layout="constrained")
     panel = figure.subplots()

@@ -1,4 +1,4 @@
-"""Paired differences between variants that were evaluated on the same cases."""
+"""Statistics of paired differences between variants that were evaluated on the same cases."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ Values = NDArray[np.float64]
 
 
 class Difference(NamedTuple):
-    """Of two variants, over patients.
+    """The difference between two variants over patients.
 
     Args:
         values: difference of every patient.
-        mean: over patients.
-        interval: 95 % confidence interval of the mean, by bootstrap over patients; NaN for fewer than three.
-        p_value: two-sided Wilcoxon signed-rank test; 1 when no patient differs.
+        mean: mean over patients.
+        interval: 95 % confidence interval of the mean, by bootstrap over patients; NaN for fewer than three patients,
+            or if all have the same difference.
+        p_value: p-value of the two-sided Wilcoxon signed-rank test; 1 when no patient differs.
     """
 
     values: Values
@@ -31,9 +32,9 @@ class Difference(NamedTuple):
 
 
 def summarised(differences: Values) -> Difference:
-    """The mean of differences, one per patient, and how sure it is; NaN is left out."""
+    """Return mean, confidence interval and p-value of differences, one per patient, without those that are NaN."""
     differences = differences[np.isfinite(differences)]
-    if not differences.any():  # none, or all zero: neither method is defined
+    if not differences.any():  # neither method is defined without differences or if all are zero
         return Difference(differences, 0.0 if differences.size else np.nan, (np.nan, np.nan), 1.0)
     interval = (np.nan, np.nan)
     if len(differences) > 2 and np.ptp(differences) > 0:
@@ -43,7 +44,10 @@ def summarised(differences: Values) -> Difference:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values of several tests, adjusted so that under 0.05 one false finding among them has at most that probability.
+    """Adjust the p-values of several tests by Holm's method.
+
+    If only tests with an adjusted p-value below 0.05 count as findings, the probability of one or more false findings
+    is at most 0.05.
 
     Source: Holm, Scandinavian Journal of Statistics 6 (1979) 65-70.
     """

@@ -1,1 +1,1 @@
-"""What the attention of a trained network looks at, and what it depends on: the command ``maps``."""
+"""The command ``maps``, which shows what the attention of a trained network looks at and depends on."""

@@ -1,4 +1,4 @@
-"""One image, a bundle's network with its weights, and the bundle's way of bringing one to the other."""
+"""Apply a bundle's trained network to one image, with the bundle's own preprocessing and inferer."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ __all__ = ["Case"]
 
 
 class Case:
-    """An image and its label, prepared by a bundle's ``inference.json``, and the network that segments it.
+    """An image with its label, preprocessed by a bundle's ``inference.json``, and the network that segments it.
 
     Args:
         bundle: the bundle's folder.
-        image: its file.
-        overlays: names of config files of the bundle that come after ``inference.json``.
-        label: file of the image's label, where there is one.
-        overrides: other keys of the config; ``checkpoint`` is the file of the weights.
+        image: file of the image.
+        overlays: names of the bundle's config files that are applied after ``inference.json``.
+        label: file of the image's label, if there is one.
+        overrides: values of other config keys; ``checkpoint`` is the file of the weights.
 
     Attributes:
-        label: class of every voxel ``(1, *S)`` on the grid of the image's file; ``None`` without a file.
+        label: class of every voxel ``(1, *S)`` on the grid of the image's file; ``None`` without a label file.
 
     Raises:
-        FileNotFoundError: when there is no image, label or checkpoint.
-        RuntimeError: when the checkpoint is of another network.
-        ValueError: when it holds anything but tensors; when image or label cannot be used.
+        FileNotFoundError: when the image, label or checkpoint does not exist.
+        RuntimeError: when the checkpoint belongs to another network.
+        ValueError: when the checkpoint holds anything but tensors, or when the image or label cannot be used.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Case:
         files = {"image": image} if label is None else {"image": image, "label": label}
         for kind, file in files.items():
             if not file.is_file():
-                raise FileNotFoundError(f"got {file}, expected the file of the {kind}")
+                raise FileNotFoundError(f"got {file}, expected the file of the {kind}; check the path")
         given = {"images": [str(image)], "load_keys": [*files], **overrides}
         flow = workflow(bundle, ["inference", *overlays], **given)
         flow.initialize()
@@ -57,12 +57,12 @@ class Case:
         checkpoint = Path(parser.get_parsed_content("checkpoint"))
         if not checkpoint.is_file():
             raise FileNotFoundError(
-                f"got no file {checkpoint}, expected a checkpoint; train, or give one with --checkpoint"
+                f"got no file {checkpoint}, expected a checkpoint; train the network, or give one with --checkpoint"
             )
         self.network.load_state_dict(read_checkpoint(checkpoint))
         try:
             prepared = self.preprocessing({kind: str(file) for kind, file in files.items()})
-        except RuntimeError as error:  # in which MONAI wraps what a check says
+        except RuntimeError as error:  # MONAI wraps the error of a data check in it
             raise ValueError(one_line(error)) from error
         self.image: MetaTensor = prepared["image"]
         self.label: MetaTensor | None = prepared.get("label")
@@ -70,17 +70,17 @@ class Case:
 
     @torch.no_grad()
     def infer(self, network: Callable[[Tensor], Tensor]) -> MetaTensor:
-        """Output ``(K, *S)`` of ``network``, stitched of windows, on the grid of the preprocessed image."""
+        """Return the output ``(K, *S)`` of ``network``, stitched from windows, on the preprocessed image's grid."""
         output = self.inferer(self.image[None].to(self.device), network)[0].cpu()
         return MetaTensor(output, meta=self.image.meta, applied_operations=self.image.applied_operations)
 
     def on_own_grid(self, output: MetaTensor) -> MetaTensor:
-        """An output of :meth:`infer` on the grid of the image's file."""
+        """Resample an output of :meth:`infer` to the grid of the image's file."""
         invert = Invertd("output", transform=self.preprocessing, orig_keys="image", nearest_interp=False)
         result: MetaTensor = invert({"image": self.image, "output": output})["output"]
         return result
 
     def segment(self) -> MetaTensor:
-        """Class of every voxel ``(1, *S)`` on the grid of the image's file."""
+        """Return the class of every voxel ``(1, *S)`` on the grid of the image's file."""
         probabilities = self.on_own_grid(torch.softmax(self.infer(self.network), dim=0))
         return probabilities.argmax(dim=0, keepdim=True)

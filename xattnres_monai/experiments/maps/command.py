@@ -1,4 +1,4 @@
-"""The command ``maps``: what it computes of a case, prints and writes."""
+"""The command ``maps``: it computes the attention maps of a case, prints tables and writes files."""
 
 from __future__ import annotations
 
@@ -40,38 +40,41 @@ def maps(
     output: str = "",
     **overrides: Any,
 ) -> str:
-    """Show which earlier stages the stages of a trained network draw on, for one image.
+    """Show which earlier stages each stage of a trained network attends to, for one image.
 
-    Writes, into a folder of the image's name, ``shares.csv`` and ``shares.png`` (mean weight of every source at every
-    stage, with the entropy), and for one stage the weights of sources at every voxel: as NIfTI on the grid of the
-    image's file, and as a picture. With ``ablate`` also ``ablation.csv`` and ``ablation.png``: what changes when a
-    stage has one source less, the weights of the others renormalised.
+    The command writes into a folder with the image's name. ``shares.csv`` and ``shares.png`` hold the mean weight of
+    every source at every stage; the picture also gives the entropy. For one stage, the command writes the weights of
+    the sources at every voxel, as NIfTI on the grid of the image's file and as a picture.
+
+    With ``ablate``, ``ablation.csv`` and ``ablation.png`` show how the segmentation changes when a stage loses one
+    source and the other weights are renormalised. With ``label`` too, ``ablation_dice.csv`` and ``ablation_dice.png``
+    show how the Dice with the label changes.
 
     Args:
-        bundle: its folder.
+        bundle: the bundle's folder.
         image: file of the image.
-        stage: whose weights are written voxel by voxel; by default the last that aggregates.
-        source: one or several of that stage's sources; by default all.
-        label: file of the image's label, for the change of Dice.
-        ablate: leave out every source of every stage in turn; one more inference each.
-        variant: ``xattnres`` for the bundle as it is, else the X of ``configs/variant_X.json``.
-        network: the X of ``configs/network_X.json``; by default the bundle's own.
+        stage: the stage whose weights are written voxel by voxel; by default the last stage with attention.
+        source: one or several sources of that stage; by default all.
+        label: file of the image's label, to measure the change of Dice.
+        ablate: leave out every source of every stage in turn; each takes one more inference.
+        variant: ``xattnres`` for the bundle as it is, or the X of ``configs/variant_X.json``.
+        network: the X of ``configs/network_X.json``; by default the bundle's own network.
         output: folder for the results; by default ``maps`` in the output folder of the bundle's network and variant.
-        **overrides: other keys of the bundle's ``inference.json``, e.g. ``--checkpoint FILE``.
+        **overrides: other keys of the bundle's ``inference.json``, such as ``--checkpoint FILE``.
 
     Returns:
-        The shares, and the ablation, as tables.
+        Tables of the shares and the ablation.
 
     Raises:
-        FileNotFoundError: when the image or the checkpoint is missing.
-        ValueError: for an unknown variant, stage or source, or a network that does not aggregate at any stage.
+        FileNotFoundError: when the image, label or checkpoint does not exist.
+        ValueError: for an unknown variant, stage or source, or a network without attention at any stage.
     """
     root = Path(bundle).resolve()
     case = Case(root, Path(image), overlays(root, variant, network), Path(label) if label else None, **overrides)
     stages = attending(case.network)
     if not stages:
         raise ValueError(
-            f"no stage of {variant} aggregates, so there are no weights to show; expected another --variant"
+            f"got the variant {variant}, which has no attention, expected one with attention; give another --variant"
         )
     stage = _known("stage", stage or stages[-1], stages)
     sources = sources_of(case.network, stage)
@@ -100,14 +103,14 @@ def maps(
 
 
 def _save_volumes(weights: Mapping[str, Tensor], stage: str, folder: Path) -> None:
-    """Weights ``(1, *S)`` of each source as NIfTI."""
+    """Write the weights ``(1, *S)`` of each source as NIfTI."""
     save = SaveImage(output_ext=".nii.gz", separate_folder=False, resample=False, print_log=False)
     for name, volume in weights.items():
         save(volume, filename=str(folder / f"{stage}_{name}"))
 
 
 def _ablation(case: Case, segmentation: Tensor, folder: Path) -> list[str]:
-    """Tables of what changes without each source; also written."""
+    """Leave out each source in turn, write what changes, and return it as tables."""
     agreement: Table = {}
     change: Table = {}
     pairs = [(stage, source) for stage in attending(case.network) for source in sources_of(case.network, stage)]
@@ -132,7 +135,7 @@ def _ablation(case: Case, segmentation: Tensor, folder: Path) -> list[str]:
 
 
 def _dice(segmentation: Tensor, reference: Tensor, labels: Mapping[str, str]) -> float:
-    """Mean over the foreground classes that the reference has."""
+    """Return the mean Dice over the foreground classes that occur in the reference."""
     classes = [one_hot(volume[None], num_classes=len(labels)) for volume in (segmentation, reference)]
     return float(compute_dice(*classes, include_background=False).nanmean())
 

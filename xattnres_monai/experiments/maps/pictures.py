@@ -1,4 +1,4 @@
-"""Heat maps of stages and sources, and of weights over an image."""
+"""Draw heat maps of stages and sources, and of weights over an image."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def heat_map(
     notes: Mapping[str, str] | None = None,
     diverging: bool = False,
 ) -> Figure:
-    """A cell for every stage (row) and source (column), with its number.
+    """Draw a cell with its value for every stage (row) and source (column).
 
     Args:
-        values: by stage and source.
-        title: over the picture.
-        notes: a few words at the right of every row, by stage.
-        diverging: whether values have a sign; white is then 0.
+        values: the values, by stage and source.
+        title: title of the picture.
+        notes: a short note to the right of each row, by stage.
+        diverging: use a colour map that is white at 0, for values with a sign.
     """
     sources = list(dict.fromkeys(source for row in values.values() for source in row))
     cells = np.array([[row.get(source, np.nan) for source in sources] for row in values.values()])
@@ -42,7 +42,7 @@ def heat_map(
     for (row, column), value in np.ndenumerate(cells):
         if np.isfinite(value):
             dark = (not diverging and value < 0.6 * limit) or (diverging and abs(value) > 0.6 * limit)
-            shown = round(value, 2) + 0.0  # no -0.00
+            shown = round(value, 2) + 0.0  # turns -0.00 into 0.00
             panel.text(column, row, f"{shown:.2f}", ha="center", va="center", fontsize=8, color="w" if dark else "k")
     panel.set_xticks(range(len(sources)), sources, rotation=30, ha="right", fontsize=8)
     panel.set_yticks(range(len(values)), list(values), fontsize=8)
@@ -57,14 +57,14 @@ def heat_map(
 def over_image(
     image: MetaTensor, segmentation: MetaTensor, weights: Mapping[str, MetaTensor], title: str, uniform: float
 ) -> Figure:
-    """Weights over the section of the image that shows most of the segmentation.
+    """Draw the weights on the section of the image that shows most of the segmentation.
 
     Args:
-        image: ``(C, *S)``; its first channel is shown.
-        segmentation: ``(1, *S)``.
-        weights: ``(1, *S)`` each, by source.
-        title: over the picture.
-        uniform: weight that each source would have if all had the same; drawn in white.
+        image: image ``(C, *S)``; the first channel is shown.
+        segmentation: class of every voxel ``(1, *S)``, drawn as an outline.
+        weights: weights ``(1, *S)`` of each source, by name.
+        title: title of the picture.
+        uniform: the weight of each source if all were equal; it is drawn in white.
     """
     _, axis, index = cuts(upright(segmentation)[0].numpy())[0]
 
@@ -84,7 +84,7 @@ def over_image(
     panels[0].imshow(grey, cmap="gray", origin="lower", aspect=aspect)
     panels[0].set_title("image", fontsize=9)
     for panel, (source, weight) in zip(panels[1:], weights.items()):
-        # from 0 to 1 by way of the uniform weight: red is more than uniform, blue less
+        # centre the colours on the uniform weight: red is more than uniform, blue is less
         scaled = np.interp(section(weight), (0, uniform, 1), (0, 0.5, 1))
         panel.imshow(scaled, cmap="RdBu_r", vmin=0, vmax=1, origin="lower", aspect=aspect)
         panel.contour(section(segmentation), levels=[0.5], colors="black", linewidths=0.6)

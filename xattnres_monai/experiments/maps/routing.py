@@ -1,4 +1,4 @@
-"""The weights of all stages over an image that is segmented window by window, and the network without one source."""
+"""Collect the attention weights of all stages during sliding-window inference, and switch off single sources."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ __all__ = ["Routing", "attending", "sources_of", "without_source"]
 
 
 class Routing:
-    """Stands in for a network in an inferer: returns weights in place of logits, and sums up those of all stages.
+    """Stand-in for a network in an inferer: it returns attention weights instead of logits.
+
+    It also accumulates the weights of all stages over the windows, for :meth:`shares` and :meth:`entropy`.
 
     Args:
-        network: one with ``xattnres``, such as ``XAttnResUNet``.
-        chosen: stages and sources whose weights are returned.
+        network: a network with the attribute ``xattnres``, such as ``XAttnResUNet``.
+        chosen: pairs of stage and source whose weights are returned.
     """
 
     def __init__(self, network: nn.Module, chosen: Sequence[tuple[str, str]]) -> None:
@@ -33,7 +35,7 @@ class Routing:
         self.positions: dict[str, int] = {}
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Weights of the chosen stages and sources, ``(B, len(chosen), *S)`` for windows ``(B, C, *S)``."""
+        """Return the weights of the chosen stages and sources, ``(B, len(chosen), *S)``, for windows ``(B, C, *S)``."""
         maps = attention_maps(self.network, x)
         for stage, weights in maps.items():
             over_positions = [0, *range(2, weights.dim())]
@@ -48,11 +50,11 @@ class Routing:
         return torch.cat([F.interpolate(weights, size=x.shape[2:], mode=mode) for weights in picked], dim=1)
 
     def shares(self) -> dict[str, list[float]]:
-        """Mean weight of each source over all windows so far, by stage; those of a stage sum to 1."""
+        """Return the mean weight of each source over all windows so far, by stage. The weights of a stage sum to 1."""
         return {stage: (total / self.positions[stage]).tolist() for stage, total in self.sums.items()}
 
     def entropy(self) -> dict[str, float]:
-        """Mean entropy of a position's weights, by stage, as a share of that of uniform weights: 1 is uniform."""
+        """Return the mean entropy of the weights at a position, by stage, divided by that of uniform weights."""
         return {
             stage: self.entropies[stage] / self.positions[stage] / math.log(len(total))
             for stage, total in self.sums.items()
@@ -60,13 +62,13 @@ class Routing:
 
 
 def attending(network: nn.Module) -> list[str]:
-    """Names of the stages that aggregate, in the order in which they run."""
+    """Return the names of the stages with attention, in the order in which they run."""
     attentions = cast(nn.ModuleDict, network.xattnres)
     return [name for name, module in attentions.items() if isinstance(module, CrossStageAttention)]
 
 
 def sources_of(network: nn.Module, stage: str) -> list[str]:
-    """Names of the stages that a stage draws on; the last of them made the current feature."""
+    """Return the names of a stage's sources. The last is the preceding stage, which made the current feature."""
     attentions = cast(nn.ModuleDict, network.xattnres)
     names = list(attentions)
     sources = cast(CrossStageAttention, attentions[stage]).sources
@@ -75,7 +77,7 @@ def sources_of(network: nn.Module, stage: str) -> list[str]:
 
 @contextmanager
 def without_source(network: nn.Module, stage: str, source: str) -> Iterator[None]:
-    """Within it, ``stage`` of ``network`` draws on all its sources but one; the weights of the others sum to 1."""
+    """Within this context, ``stage`` attends to all its sources except ``source``; the other weights sum to 1."""
     attention = cast(CrossStageAttention, cast(nn.ModuleDict, network.xattnres)[stage])
     index = sources_of(network, stage).index(source)
 
