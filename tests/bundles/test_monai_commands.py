@@ -96,6 +96,7 @@ def running(given: dict[str, Any], folder: Path, **pipes: int) -> Iterator[subpr
             job.kill()  # where it has not ended: else the test would wait for it
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_the_others_and_the_run_resumes(tmp_path):
     given = two_processes(tmp_path, epochs=1000)
     with running(given, tmp_path, stderr=subprocess.PIPE) as job:

@@ -12,7 +12,6 @@ from monai.bundle import ConfigParser
 
 from tests.bundles.runs import NAMES, SMALL, SWIN_UNETR, UNET_2D, UNET_3D, ZOO, workflow
 
-NETWORKS = ("unet", "unetr", "swin_unetr")
 VARIANTS = sorted(path.stem for path in (ZOO / "templates").glob("variant_*.json"))
 TINY = {
     ("unet", 2): UNET_2D,
@@ -34,10 +33,18 @@ def experiment(name: str, network: str, variant: str | None) -> ConfigParser:
     return parser
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+TRANSFORMERS = ("unetr", "swin_unetr")  # with every variant they take minutes
+STEPS = [
+    pytest.param("unet", [None, *VARIANTS], id="unet"),
+    *(pytest.param(network, [None, "variant_no_skip"], id=network) for network in TRANSFORMERS),
+    *(pytest.param(network, VARIANTS, id=f"{network}-all", marks=pytest.mark.slow) for network in TRANSFORMERS),
+]
+
+
+@pytest.mark.parametrize("network, variants", STEPS)
 @pytest.mark.parametrize("name", NAMES)
-def test_every_network_takes_a_step_with_every_variant(name, network):
-    for variant in [None, *VARIANTS]:
+def test_every_network_takes_a_step_with_every_variant(name, network, variants):
+    for variant in variants:
         parser = experiment(name, network, variant)
         model, loss, optimizer = (parser.get_parsed_content(key) for key in ("network", "loss", "optimizer"))
         image = torch.rand(2, 1, *parser["roi_size"])

@@ -19,6 +19,7 @@ import pytest
 import torch
 from monai.bundle import download, load
 
+import xattnres_monai
 from tests.bundles.runs import SMALL, ZOO
 from xattnres_monai import XAttnResUNet
 from xattnres_monai.bundles.command import Bundles
@@ -98,6 +99,16 @@ def test_a_vendored_one_infers_where_the_package_is_not_installed(tmp_path, prov
     prediction = nibabel.load(path)
     np.testing.assert_allclose(prediction.affine, nibabel.load(image).affine, atol=1e-4)
     assert len(np.unique(np.asarray(prediction.dataobj))) > 1
+
+
+def test_an_archive_holds_the_whole_package_also_when_it_is_packed_again(tmp_path):
+    package = Path(xattnres_monai.__file__).parent
+    modules = {f"{NAME}/{path.relative_to(package.parent).as_posix()}" for path in package.rglob("*.py")}
+    first = pack(ZOO / NAME, tmp_path / "first", vendor=True)
+    shutil.unpack_archive(first, tmp_path / "unpacked")
+    second = pack(tmp_path / "unpacked" / NAME, tmp_path / "second")
+    for archive in (first, second):
+        assert {name for name in zipfile.ZipFile(archive).namelist() if name.endswith(".py")} == modules
 
 
 def test_an_archive_does_not_go_into_the_bundle(tmp_path, monkeypatch):

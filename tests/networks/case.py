@@ -53,14 +53,19 @@ class NetworkCases:
     monai_class: ClassVar[type[nn.Module]]
     cases: ClassVar[dict[str, Case]]
     batch: ClassVar[int] = 2
+    exports_slowly: ClassVar[bool] = False  # whether ONNX and compilers take half a minute and more
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "case" in metafunc.fixturenames:
             metafunc.parametrize("case", self.cases.values(), ids=self.cases.keys())
-        if "first_case" in metafunc.fixturenames:  # where a cell takes many seconds; 3D is slow
+        for fixture in {"first_case", "exported_case"} & set(metafunc.fixturenames):  # where a cell takes many seconds
             firsts = {len(case.sizes[0]): case for case in reversed(self.cases.values())}
-            cases = [pytest.param(case, marks=[pytest.mark.slow] * (dims == 3)) for dims, case in firsts.items()]
-            metafunc.parametrize("first_case", cases, ids=[f"{dims}d" for dims in firsts])
+            slow = {3, 2} if fixture == "exported_case" and self.exports_slowly else {3}
+            cases = [
+                pytest.param(case, marks=[pytest.mark.slow] * (dims in slow), id=f"{dims}d")
+                for dims, case in firsts.items()
+            ]
+            metafunc.parametrize(fixture, cases)
         if "variant" in metafunc.fixturenames:
             metafunc.parametrize("variant", VARIANTS, ids=lambda variant: "-".join(map(str, variant.values())))
 

@@ -45,20 +45,20 @@ class ExportContract(NetworkCases):
         assert_agrees(loaded(image), network(image))
 
     @pytest.mark.parametrize("options", ONNX, ids=name)
-    def test_onnx_agrees_with_eager_at_another_batch_size(self, first_case: Case, options: dict[str, Any], tmp_path):
-        network, image = self.build(first_case, **options).eval(), self.image(first_case, batch=2)
+    def test_onnx_agrees_with_eager_at_another_batch_size(self, exported_case: Case, options: dict[str, Any], tmp_path):
+        network, image = self.build(exported_case, **options).eval(), self.image(exported_case, batch=2)
         batch = {"x": {0: torch.export.Dim("batch", min=1, max=64)}}
         path = tmp_path / "network.onnx"
         torch.onnx.export(network, (image,), path, dynamo=True, dynamic_shapes=batch, verbose=False)
         session = onnxruntime.InferenceSession(path)
         for count in (1, 3):
-            given = self.image(first_case, batch=count)
+            given = self.image(exported_case, batch=count)
             (got,) = session.run(None, {session.get_inputs()[0].name: given.numpy()})
             assert_agrees(torch.from_numpy(got), network(given))
 
     @pytest.mark.parametrize("options", EXPORTED, ids=name)
     @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
-    def test_torch_compile_agrees_with_eager(self, first_case: Case, options: dict[str, Any], backend: str):
+    def test_torch_compile_agrees_with_eager(self, exported_case: Case, options: dict[str, Any], backend: str):
         torch._dynamo.reset()
-        network, image = self.build(first_case, **options).eval(), self.image(first_case, batch=2)
+        network, image = self.build(exported_case, **options).eval(), self.image(exported_case, batch=2)
         assert_agrees(torch.compile(network, fullgraph=True, backend=backend)(image), network(image))

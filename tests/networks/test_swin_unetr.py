@@ -13,6 +13,7 @@ class TestXAttnResSwinUNETR(NetworkContract):
     network_class = XAttnResSwinUNETR
     monai_class = SwinUNETR
     scriptable = False
+    exports_slowly = True
     batch = 1
     cases = {
         "2d": Case(

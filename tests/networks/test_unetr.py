@@ -11,6 +11,7 @@ class TestXAttnResUNETR(NetworkContract):
     network_class = XAttnResUNETR
     monai_class = UNETR
     scriptable = False
+    exports_slowly = True
     cases = {
         "2d": Case(
             dict(

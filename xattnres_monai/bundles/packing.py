@@ -11,7 +11,8 @@ __all__ = ["MADE", "pack"]
 
 MADE = ("output", "data")  # folders that runs create in a bundle
 PACKAGE = Path(__file__).parents[1]
-LEFT_OUT = shutil.ignore_patterns(*MADE, "bundle.yaml", "__pycache__", ".*")
+LEFT_OUT = shutil.ignore_patterns("__pycache__", ".*")  # everywhere
+LEFT_OUT_OF_BUNDLES = shutil.ignore_patterns(*MADE, "bundle.yaml")  # in the bundle's own folder, not below it
 
 
 def pack(bundle: str | Path, output: str | Path, vendor: bool = False) -> Path:
@@ -42,7 +43,7 @@ def pack(bundle: str | Path, output: str | Path, vendor: bool = False) -> Path:
         )
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        copy = Path(shutil.copytree(root, Path(temporary) / root.name, ignore=LEFT_OUT))
+        copy = Path(shutil.copytree(root, Path(temporary) / root.name, ignore=_left_out))
         path = copy / "configs" / "metadata.json"
         metadata = json.loads(path.read_text())
         if vendor:
@@ -52,3 +53,8 @@ def pack(bundle: str | Path, output: str | Path, vendor: bool = False) -> Path:
         name = f"{root.name}_v{metadata['version']}"
         written = shutil.make_archive(str(Path(temporary) / name), "zip", temporary, root.name)
         return Path(written).replace(folder / f"{name}.zip")
+
+
+def _left_out(folder: str, names: list[str]) -> set[str]:
+    of_bundle = LEFT_OUT_OF_BUNDLES(folder, names) if (Path(folder) / "configs" / "metadata.json").exists() else set()
+    return LEFT_OUT(folder, names) | of_bundle
