@@ -6,6 +6,7 @@ Absolute times say little on a machine that also does other work. The forms ther
 
 from __future__ import annotations
 
+import gc
 import itertools
 import math
 import multiprocessing
@@ -143,6 +144,9 @@ def _peak_megabytes(
 ) -> float:
     if compiled and device == "cpu":
         return math.nan  # the process's memory would include the compiler's own
+    if device != "cpu":
+        gc.collect()
+        return _peak_of_this_process(case, form, device, dtype, compiled, dict(options))
     # the peak of a process's resident memory never falls, so each form gets its own process
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=context) as process:
