@@ -113,7 +113,7 @@ def run_cells(cells: Sequence[Cell], jobs: int) -> list[Cell]:
         finally:
             for _, process in running.values():
                 process.terminate()
-    return failed
+    return [cell for cell in cells if cell in failed]  # in their own order, whichever failed first
 
 
 def _device(cell: Cell, place: int) -> dict[str, str]:
