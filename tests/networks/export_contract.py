@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import Any, ClassVar
+from typing import Any
 
 import onnxruntime
 import pytest
@@ -23,14 +23,6 @@ def name(options: dict[str, Any]) -> str:
 
 class ExportContract(NetworkCases):
     """Inherited by :class:`tests.networks.contract.NetworkContract`."""
-
-    scriptable: ClassVar[bool] = True
-
-    def test_torchscript_agrees_with_eager(self, case: Case, variant: dict[str, Any]):
-        if not self.scriptable:
-            pytest.skip("MONAI's class can only be traced, or its stages run in a Python loop")
-        network = self.build(case, **variant).eval()
-        self.assert_exported(case, network, torch.jit.script(network))
 
     @pytest.mark.parametrize("options", EXPORTED, ids=name)
     def test_a_trace_agrees_with_eager_at_another_batch_size(self, first_case: Case, options: dict[str, Any]):
@@ -62,3 +54,11 @@ class ExportContract(NetworkCases):
         torch._dynamo.reset()
         network, image = self.build(exported_case, **options).eval(), self.image(exported_case, batch=2)
         assert_agrees(torch.compile(network, fullgraph=True, backend=backend)(image), network(image))
+
+
+class ScriptContract(ExportContract):
+    """Inherited beside :class:`tests.networks.contract.NetworkContract` by networks that can be scripted too."""
+
+    def test_torchscript_agrees_with_eager(self, case: Case, variant: dict[str, Any]):
+        network = self.build(case, **variant).eval()
+        self.assert_exported(case, network, torch.jit.script(network))

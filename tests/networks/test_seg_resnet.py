@@ -4,10 +4,11 @@ from monai.networks.nets import SegResNet
 
 from tests.networks.case import Case
 from tests.networks.contract import NetworkContract
+from tests.networks.export_contract import ScriptContract
 from xattnres_monai import XAttnResSegResNet
 
 
-class TestXAttnResSegResNet(NetworkContract):
+class TestXAttnResSegResNet(ScriptContract, NetworkContract):
     network_class = XAttnResSegResNet
     monai_class = SegResNet
     cases = {

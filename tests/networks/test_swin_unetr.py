@@ -12,7 +12,6 @@ from xattnres_monai import XAttnResSwinUNETR
 class TestXAttnResSwinUNETR(NetworkContract):
     network_class = XAttnResSwinUNETR
     monai_class = SwinUNETR
-    scriptable = False
     exports_slowly = True
     batch = 1
     cases = {

@@ -4,10 +4,11 @@ from monai.networks.nets import UNet
 
 from tests.networks.case import Case
 from tests.networks.contract import NetworkContract
+from tests.networks.export_contract import ScriptContract
 from xattnres_monai import XAttnResUNet
 
 
-class TestXAttnResUNet(NetworkContract):
+class TestXAttnResUNet(ScriptContract, NetworkContract):
     network_class = XAttnResUNet
     monai_class = UNet
     upsamples_before_merging = False

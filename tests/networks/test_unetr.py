@@ -10,7 +10,6 @@ from xattnres_monai import XAttnResUNETR
 class TestXAttnResUNETR(NetworkContract):
     network_class = XAttnResUNETR
     monai_class = UNETR
-    scriptable = False
     exports_slowly = True
     cases = {
         "2d": Case(

@@ -23,9 +23,6 @@ class FeatureHistory:
 
     A new history is empty. Make one for each forward pass, and append every stage output to it.
 
-    Returns:
-        An empty history.
-
     Raises:
         IndexError: when :meth:`feature`, :meth:`pooled` or :meth:`mean_square` gets the index of a stage that is not in
             the history.

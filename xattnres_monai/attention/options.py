@@ -34,9 +34,6 @@ class XAttnResOptions:
         recompute: whether the backward pass computes the projected sources again instead of keeping them. This takes
             less memory and more time.
 
-    Returns:
-        Immutable options.
-
     Raises:
         ValueError: when an option has a value that is not allowed.
 

@@ -37,11 +37,7 @@ class Stage(NamedTuple):
         skip: name of the stage whose output the skip connection brings unchanged. With ``sources="unskipped"``, the
             attention does not draw on that output.
 
-    Returns:
-        A named tuple. :func:`cross_stage_attentions` checks its values.
-
-    Raises:
-        TypeError: when ``name``, ``channels`` or ``part`` is missing.
+    :func:`cross_stage_attentions` checks the values.
 
     Source:
         arXiv 2604.03297 (XAttnRes): stage t chooses its input from the history ``h_0 … h_{t-1}``.

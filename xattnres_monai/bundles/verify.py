@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from monai.bundle import ConfigParser, ckpt_export, verify_metadata, verify_net_in_out
-from monai.networks.nets import SwinUNETR
+from monai.networks.nets import UNETR, SwinUNETR
 
 from xattnres_monai.bundles import published_weights
 from xattnres_monai.bundles.expressions import outside
@@ -176,7 +176,7 @@ def _weights(root: Path) -> str:
 
 def _torchscript(root: Path) -> str:
     network = _built(root)
-    traces = isinstance(network, SwinUNETR)  # a SwinUNETR cannot be scripted
+    traces = isinstance(network, (SwinUNETR, UNETR))  # these cannot be scripted
     shape = _json(root, "metadata")["network_data_format"]["inputs"]["image"]["spatial_shape"]
     image = torch.rand(1, 1, *shape)
     with tempfile.TemporaryDirectory() as folder:
